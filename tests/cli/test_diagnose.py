@@ -125,7 +125,7 @@ def test_the_written_config_reproduces_the_numbers(here):
     written = yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())
     assert written == {
         "files": ["good.npz"], "against": None, "modalities": ["text", "image"], "id": None, "sample": 90,
-        "resamples": 100, "seed": 0,
+        "batch_size": 256, "resamples": 100, "seed": 0,
     }  # fmt: skip
     assert main(["diagnose", "--config", "runs/diagnose/config.yaml", "--out", "again"]) == 0
     first, second = (json.loads((here / f / "results.json").read_text()) for f in ("runs/diagnose", "again"))

@@ -50,8 +50,11 @@ def test_code_is_marked_and_columns_have_equally_many_decimals(page):
 def test_index_tables_are_in_sections_that_open_on_a_click(page):
     text = page(3)
     sections = re.findall(r"<details id=\"(\w+)\">(.*?)</details>", text, re.S)
-    assert [name for name, _ in sections] == ["mixed", "dims"]
-    mixed, dims = (section for _, section in sections)
+    assert [name for name, _ in sections] == ["mixed", "batch", "dims"]
+    mixed, batch, dims = (section for _, section in sections)
+    assert len(re.findall(r"<tr><th scope=.row.>", batch)) == 3
+    assert "random batch of 40 items" in batch
+    assert "Removed, 10" in batch
     assert len(re.findall(r"<tr><th scope=.row.>", mixed)) == 3
     assert "In a gallery of all modalities" in mixed
     assert re.search(r", p\s*[=&]", mixed)

@@ -76,8 +76,9 @@ def _diagnosis(config: DiagnoseConfig, progress: Callable[[str, int, int], None]
     files = list(config.files)
     options = {name: getattr(config, name) for name in ("modalities", "id", "sample", "resamples", "seed")}
     against = None if config.against is None else list(config.against)
-    report: DiagnosisReport | DriftReport = diagnose(files, against=against, on_progress=progress, **options)
-    return report
+    if against is not None:
+        return diagnose(files, against=against, on_progress=progress, **options)
+    return diagnose(files, batch_size=config.batch_size, on_progress=progress, **options)
 
 
 def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport | DriftReport, seconds: float) -> None:

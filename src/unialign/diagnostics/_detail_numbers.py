@@ -2,9 +2,31 @@
 
 from typing import Any
 
+from unialign.diagnostics._batch_neighbors import BatchNeighbors
 from unialign.diagnostics._details import PairDetails, SpaceDetails
 from unialign.diagnostics._mixing import Mixing
 from unialign.diagnostics._truncation import Truncation, TruncationStats
+
+
+def describe_neighbors(found: BatchNeighbors) -> dict[str, Any]:
+    return {
+        "batch_size": found.items,
+        "count": found.negatives,
+        "copies": found.copies,
+        "close": found.close,
+        "close_cosine": found.close_cosine,
+        "mean_close_cosine": found.mean_close_cosine,
+        "above": [{"cosine": cosine, "count": count} for cosine, count in found.above.items()],
+        "largest_cosine": [{"quantile": quantile, "cosine": cosine} for quantile, cosine in found.largest.items()],
+        "scales": [
+            {"similarity_scale": scale, "removed": removed, "close_weight": found.close_weight[scale]}
+            for scale, removed in found.removed.items()
+        ],
+        "close_in_other_modalities": found.shared,
+        "close_in_other_modalities_chance": found.shared_chance,
+        "close_same_label": found.same_label,
+        "same_label": found.same_label_chance,
+    }
 
 
 def describe_pair(found: PairDetails) -> dict[str, Any]:

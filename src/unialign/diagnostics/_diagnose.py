@@ -17,6 +17,7 @@ from unialign.diagnostics._measure import Measurements, measure
 from unialign.diagnostics._plots import sketch
 from unialign.diagnostics._report import DiagnosisReport
 from unialign.diagnostics._results import describe_numbers, summarize
+from unialign.diagnostics._rules_batch import BATCH_TABLES
 from unialign.diagnostics._rules_index import INDEX_TABLES
 from unialign.diagnostics._rules_pairing import PAIRING_TABLES
 from unialign.diagnostics._rules_retrieval import RETRIEVAL_TABLES
@@ -38,6 +39,7 @@ def diagnose(
     labels: Any = None,
     id: str | None = None,
     sample: int | None = None,
+    batch_size: int = 256,
     resamples: int = 1000,
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -68,6 +70,7 @@ def diagnose(
     labels: Any = None,
     id: str | None = None,
     sample: int | None = None,
+    batch_size: int = 256,
     resamples: int = 1000,
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -99,6 +102,8 @@ def diagnose(
         labels: (N,) integers (negative: unlabeled) or strings; retrieval of items with the same label is also measured.
         sample: number of items sampled to measure geometry and retrieval, at least 16; None: up to 2,048, fewer for
             more than 6 modalities. At most 8,192 with `against`.
+        batch_size: number of items of a training batch, at least 2. The similar negatives of a query in such a batch
+            are counted; not used with `against`.
         resamples: number of bootstrap resamples, at least 100.
         seed: random seed of the sample and the bootstrap.
         on_progress: called with the modality, the bytes read so far and the total bytes.
@@ -111,6 +116,7 @@ def diagnose(
     """
     if sample is not None:
         check_integer("sample", sample, low=16)
+    check_integer("batch_size", batch_size, low=2)
     check_integer("resamples", resamples, low=100)
     check_seed(seed)
     if isinstance(modalities, str):
@@ -139,7 +145,8 @@ def diagnose(
         for name, modality in data.modalities.items()
     }
     items = collect_sample(data, scans, kept_k, rows_n, resamples=resamples, seed=seed)
-    measured = measure(data, scans, items, collect_windows(scans, kept_k, rows_WL), seed=seed)
+    windows = collect_windows(scans, kept_k, rows_WL)
+    measured = measure(data, scans, items, windows, batch_size=batch_size, seed=seed)
     parts = [f"{name} {scan.fingerprint}" for name, scan in scans.items()]
     return DiagnosisReport(
         findings=find(measured),
@@ -153,13 +160,19 @@ def diagnose(
             "sources": {name: m.source.place(m.entry) for name, m in data.modalities.items()},
             "ids": "ids" in data.values,
             "labels": "labels" in data.values,
-            "settings": {"sample": len(rows_n), "resamples": resamples, "level": LEVEL, "seed": seed},
+            "settings": {
+                "sample": len(rows_n),
+                "batch_size": batch_size,
+                "resamples": resamples,
+                "level": LEVEL,
+                "seed": seed,
+            },
             "sketch": sketch(measured, items),
         },
     )
 
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
-    tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES, *INDEX_TABLES)
+    tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES, *INDEX_TABLES, *BATCH_TABLES)
     found = [finding for table in tables for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))

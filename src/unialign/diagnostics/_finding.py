@@ -15,7 +15,8 @@ Code = Literal[
     "duplicate_modality", "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels", "low_rank",
     "match_cosine", "matched", "misaligned_block", "missing", "modality_bias", "modality_gap", "nan", "near_duplicates",
     "no_overlap", "norm_outliers", "norm_range", "norm_scale", "norms", "not_aligned", "not_paired", "one_modality",
-    "pairing", "random_pairs", "retrieval", "row_offset", "shared_component", "sources", "truncation", "undecidable",
+    "pairing", "random_pairs", "retrieval", "row_offset", "shared_component", "similar_negatives",
+    "sources", "truncation", "undecidable",
     "uneven_cutoffs", "uneven_retrieval", "uneven_sharpness", "values", "weak_retrieval", "zero_rows",
 ]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]

@@ -86,6 +86,11 @@ HUB_FRACTION = 0.2
 # Minimum number of items for these thresholds. In smaller galleries, 10 results are a large fraction of all items.
 HUB_ITEMS = 200
 
+# --- training batch ----------------------------------------------------------------------------------------------
+# Number of negatives per query that are more similar than chance explains, and its z-value. In healthy spaces, the
+# z-value is at most 2.
+CLOSE_NEGATIVES, CLOSE_Z = 1.0, 4.0
+
 # --- index -------------------------------------------------------------------------------------------------------
 # Frequency of the query's modality among the first 10 results over its frequency in a gallery of two modalities: 1
 # without bias, 2 if all results have the modality of the query. At 1.5, three of four results have this modality. The

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._batch_neighbors import BatchNeighbors, measure_batch_neighbors
 from unialign.diagnostics._cka import debiased_cka
 from unialign.diagnostics._copies import CopyStats, compare_copies
 from unialign.diagnostics._details import PairName, SpaceDetails, measure_details
@@ -34,10 +35,13 @@ class Measurements:
     pairs: dict[PairName, PairStats]  # pairs of equal dim with at least two common items
     cka: dict[PairName, tuple[float, float]]  # debiased CKA and its p-value, for pairs of different dims
     no_overlap: list[PairName]  # pairs with fewer than two common items
-    # One entry for each modality, which is compared with its peers; two modalities without other peers share an entry.
+    # One entry per modality, which is compared with all others; if there are only two modalities, they share an entry.
     row_alignment: dict[tuple[str, ...], RowAlignment]
     conflict: dict[str, float]  # zeta, zeta_neg and chi, averaged over the anchors; empty if undefined
     details: SpaceDetails  # mixed pools, distributions, cut-offs and truncation
+    neighbors: dict[
+        str, BatchNeighbors
+    ]  # similar negatives of a training batch; without modalities of few distinct rows
     label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
     proposed_ids: (
         NDArray[np.int64] | None
@@ -53,7 +57,13 @@ def names_of(pairs: Iterable[PairName]) -> tuple[str, ...]:
 
 
 def measure(
-    data: Collection, scans: Mapping[str, ModalityScan], sample: ItemSample, windows: RowWindows, *, seed: int
+    data: Collection,
+    scans: Mapping[str, ModalityScan],
+    sample: ItemSample,
+    windows: RowWindows,
+    *,
+    batch_size: int,
+    seed: int,
 ) -> Measurements:
     modalities = {name: measure_modality(data, name, scan, sample) for name, scan in scans.items()}
     common = {(a, b): sample.common(a, b) for a, b in combinations(modalities, 2)}
@@ -77,6 +87,7 @@ def measure(
         row_alignment=measure_row_alignment(sample, _comparable(modalities, pairs), seed=seed),
         conflict=_conflict(sample) if one_dim and pairs else {},
         details=measure_details(sample, modalities, pairs, seed=seed),
+        neighbors=measure_batch_neighbors(sample, scans, near, items=data.items, batch_size=batch_size, seed=seed),
         label_map=_label_map(sample, list(pairs)),
         proposed_ids=propose_ids(
             data, {name: m for name, m in modalities.items() if stand_in_cosines(pairs, name) is None}
@@ -104,7 +115,7 @@ def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str)
 
 
 def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats]) -> list[PairName]:
-    """The row order can be checked for distinct, uncollapsed modalities in the same space."""
+    """Return the pairs whose row order can be checked: distinct, uncollapsed modalities in the same space."""
     spread = {
         name
         for name, m in modalities.items()
@@ -122,7 +133,7 @@ def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName
 
 
 def _conflict(sample: ItemSample) -> dict[str, float]:
-    """The temperature is 0.07."""
+    """Return the mean conflict over anchors at temperature 0.07."""
     items = min(max(32, int(_MAX_CONFLICT_CELLS**0.5 / len(sample.z))), len(sample.rows_n))
     chosen = np.linspace(0, len(sample.rows_n) - 1, items).astype(np.int64)
     present = {name: usable_n[chosen] for name, usable_n in sample.usable.items()}
@@ -134,7 +145,7 @@ def _conflict(sample: ItemSample) -> dict[str, float]:
 
 
 def _label_map(sample: ItemSample, pairs: list[PairName]) -> tuple[float, float] | None:
-    """mAP of same-label retrieval, and its chance level from shuffled labels."""
+    """Return the mAP of same-label retrieval, and its chance level from shuffled labels."""
     labels_n, rng = sample.labels_n, np.random.default_rng(0)
     if labels_n is None:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from unialign._pair_keys import pair_name
 from unialign._plain_text import repeat_command
-from unialign.diagnostics._detail_numbers import describe_pair, describe_space
+from unialign.diagnostics._detail_numbers import describe_neighbors, describe_pair, describe_space
 from unialign.diagnostics._estimate import Estimate, average
 from unialign.diagnostics._measure import Measurements, directions_of
 from unialign.diagnostics._modality import ModalityStats
@@ -26,7 +26,11 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "items": measured.data.items,
         "sampled": sampled,
-        "modalities": {name: _modality(m) for name, m in measured.modalities.items()},
+        "modalities": {
+            name: _modality(m)
+            | ({"negatives": describe_neighbors(measured.neighbors[name])} if name in measured.neighbors else {})
+            for name, m in measured.modalities.items()
+        },
         "pairs": pairs,
         "directions": {name: _direction(d) for name, d in directions_of(measured.pairs).items()},
         "conflict": measured.conflict,
@@ -39,7 +43,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """An `Estimate` becomes mean, low and high."""
+    """Convert measurements to built-in types; an `Estimate` becomes mean, low and high."""
     if isinstance(value, Estimate):
         return value.to_dict()
     if isinstance(value, Mapping):

@@ -11,7 +11,7 @@ _LINE_LENGTH, INDENT = 100, 10
 
 
 def wrap(words: str, start: str) -> list[str]:
-    """Numbers are not separated from their percent signs."""
+    """Wrap text; numbers are not separated from their percent signs."""
     tied = words.replace(" %", "\u00a0%")
     lines = textwrap.wrap(tied, _LINE_LENGTH, initial_indent=start, subsequent_indent=" " * INDENT)
     return [line.replace("\u00a0", " ") for line in lines]
@@ -28,6 +28,12 @@ _INDEX_TERMS = (
     "Own modality: frequency of the query's modality among the first 10 results over its frequency in a gallery of "
     "both modalities (1: no bias). Distribution gap: distance of the distributions without their means (MMD). Cut-off: "
     "cosine that the given fraction of the random pairs exceeds, with the fraction of true pairs that exceed it."
+)
+_BATCH_TERMS = (
+    "Negatives: expected numbers for a query in a random batch of {batch:,} items. Copies: equal or nearly equal rows. "
+    "Close: other rows that are more similar than chance explains, with a cosine of standardized features of at least "
+    "`cosine from`. Largest cosine: median over queries. Removed: fraction of the weight of all negatives that "
+    "similarity_scale 5 and 10 remove. Close left: mean weight of close negatives."
 )
 _DIM_TERMS = "Kept dims: mean over all directions among {candidates:,} candidates."
 
@@ -69,6 +75,17 @@ _INDEX_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "cut-off 1 %": lambda name, p: _cutoff(p["cutoffs"], 0.01),
     "cut-off 0.1 %": lambda name, p: _cutoff(p["cutoffs"], 0.001),
 }
+_BATCH_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "negatives": lambda name, n: name,
+    "in a batch": lambda name, n: number(n["count"]),
+    "copies": lambda name, n: number(n["copies"]["mean"]),
+    "close": lambda name, n: _estimate(n["close"]),
+    "cosine from": lambda name, n: number(n["close_cosine"]),
+    "largest cosine": lambda name, n: number(n["largest_cosine"][1]["cosine"]),
+    "removed, 5": lambda name, n: percent(n["scales"][0]["removed"]["mean"]),
+    "removed, 10": lambda name, n: percent(n["scales"][1]["removed"]["mean"]),
+    "close left, 5": lambda name, n: percent(n["scales"][0]["close_weight"]),
+}
 _DIM_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "kept dims": lambda dim, found: dim,
     "R@1, first coordinates": lambda dim, found: _reduced(found, "first"),
@@ -82,11 +99,14 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     lines += _table(_DIRECTION_COLUMNS, numbers["directions"])
     index = {name: p for name, p in numbers["pairs"].items() if "mixed_pool" in p}
     lines += _table(_INDEX_COLUMNS, index)
+    batch = {name: m["negatives"] for name, m in numbers["modalities"].items() if "negatives" in m}
+    lines += _table(_BATCH_COLUMNS, batch)
     lines += _table(_DIM_COLUMNS, by_dim(numbers))
     whole = numbers["sampled"] == numbers["items"]
     sample = "all items" if whole else f"{numbers['sampled']:,} random items"
     note = f"Rows, norms and duplicates: all rows. Other numbers: {sample}, with [95 % bootstrap intervals]. {_TERMS}"
     note += f" {_INDEX_TERMS}" if index else ""
+    note += f" {_BATCH_TERMS.format(batch=next(iter(batch.values()))['batch_size'])}" if batch else ""
     note += f" {_DIM_TERMS.format(**numbers['truncation'])}" if "truncation" in numbers else ""
     return lines + textwrap.wrap(note, _LINE_LENGTH)
 
@@ -97,7 +117,7 @@ def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, 
 
 
 def by_dim(numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Number of dims -> kind -> results, with all dims first."""
+    """Return number of dims -> kind -> results, with all dims first."""
     found = numbers.get("truncation")
     if not found:
         return {}

@@ -23,12 +23,12 @@ _CUTOFFS = (
     "that exceed it. A rate is left out if fewer than 20 random pairs of the sample exceed its cut-off."
 )
 _BATCH = (
-    "Negatives of a query in a random batch of {batch:,} items, by the cosines of standardized features. Copies: expected "
-    "number of equal or nearly equal negatives with another id. Close: expected number of other negatives that are more "
-    "similar than chance explains, and the smallest cosine of such negatives. Above: expected number of negatives with at "
-    "least this cosine. Largest cosine: median over queries and batches, and the middle 90 %. Removed: fraction of the "
-    "weight of all negatives that similarity_scale removes, and the mean weight left to close negatives. Shared: fraction "
-    "of the close negatives that are close in another modality, and by chance."
+    "Expected numbers of negatives of a query in a random batch of {batch:,} items, by cosines of standardized "
+    "features. Copies: equal or nearly equal rows with other ids. Close: other rows that are more similar than chance "
+    "explains, and their smallest cosine. Above: rows with at least this cosine. Largest cosine: median and middle 90 "
+    "% over queries. Removed: fraction of the weight of all negatives that similarity_scale removes, and the mean "
+    "weight left to close negatives. Shared: fraction of the close negatives that are close in another modality too. "
+    "Same label: fraction of them that have the label of the query. Chance: the same fractions of all negatives."
 )
 _DIMS = (
     "R@1 and NDCG@10 with fewer dims, as a mean over all directions. First: the first coordinates. Principal: the "
