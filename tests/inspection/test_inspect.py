@@ -177,7 +177,7 @@ def test_a_file_system_that_fails_is_an_error(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr("time.sleep", waits.append)
     items = ua.data.Items.open(folder, rules=RULES)
     monkeypatch.setattr(os, "open", failing)
-    with pytest.raises(DataError, match=r"2\.png cannot be read \(Input/output error\), also after several attempts"):
+    with pytest.raises(DataError, match=r"2\.png cannot be read \(Input/output error\), even after several attempts"):
         ua.inspect(items)
     assert waits == list(RETRY_SECONDS)
 

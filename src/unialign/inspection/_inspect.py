@@ -87,7 +87,7 @@ def inspect(
 
     Raises:
         ConfigError: an option is invalid, or options are given for a table.
-        DataError: see `Items.open`; or the machine or file system failed, also after several attempts.
+        DataError: see `Items.open`; or the machine or file system failed, even after several attempts.
         MissingDependencyError: decoding needs a package that is not installed.
     """
     if decode is not None:
