@@ -125,7 +125,7 @@ def test_numbers_above_64_bits_are_ids(here, capsys):
     np.testing.assert_array_equal(found, large.astype(str))
     for name in ("ids.txt", "large.npy"):
         assert main([*COMMAND, "--known", name]) == 2
-        assert f"{name} holds ids; give the row number of the right answer" in capsys.readouterr().err
+        assert f"{name} holds ids; give the row number of the correct answer" in capsys.readouterr().err
 
 
 def test_the_plan_needs_no_new_rows(here, capsys):
@@ -173,7 +173,7 @@ def test_an_input_in_the_results_folder_stays_intact(here, capsys):
     assert main([*COMMAND, "--write-index"]) == 0
     mapped = (here / "runs/bridge/mapped.npy").read_bytes()
     assert main(["bridge", "runs/bridge/mapped.npy", *COMMAND[2:]]) == 2
-    assert "runs/bridge/mapped.npy is a file of runs/bridge that is replaced" in capsys.readouterr().err
+    assert "runs/bridge/mapped.npy would be replaced in runs/bridge" in capsys.readouterr().err
     assert (here / "runs/bridge/mapped.npy").read_bytes() == mapped
     np.save(here / "runs/bridge/asked.npy", np.load("queries.npy"))
     assert main([*COMMAND[:5], "--queries", "runs/bridge/asked.npy"]) == 0

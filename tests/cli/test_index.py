@@ -55,7 +55,7 @@ def test_an_index_is_made_continued_changed_and_checked(here, capsys):
     assert main(["index", "my-index", "--calibrate", "center"]) == 0
     assert "correction: center" in capsys.readouterr().out
     assert main(["index", "my-index", "--compact", "--verify"]) == 0
-    assert "all files are as they were written" in capsys.readouterr().out
+    assert "all files match their checksums" in capsys.readouterr().out
     assert main(["index", "my-index", "--stats"]) == 0
     stats = json.loads(capsys.readouterr().out)
     assert (stats["items"], stats["dead_items"]) == (120, 0)
@@ -101,16 +101,16 @@ def test_a_split_can_be_indexed_alone(here, capsys):
         keys = {item.key for item in index.items(limit=200)}
     assert keys == {store.item_names[row] for row in np.flatnonzero(store.split == 2)}
     left_out = 120 - len(keys)
-    assert f"added {len(keys)} items, replaced 0, left out {left_out} " in capsys.readouterr().out
+    assert f"added {len(keys)} items, replaced 0, skipped {left_out} " in capsys.readouterr().out
 
 
 def test_errors_say_what_to_do(here, capsys):
     assert main(["index", "store", "--verify"]) == 2
-    assert "--verify needs the folder of an index, but store is none" in capsys.readouterr().err
+    assert "--verify needs the folder of an index, but store is not an index" in capsys.readouterr().err
     assert main(["index", "store", "--out", "my-index"]) == 0
     capsys.readouterr()
     for words, message in [
-        (["my-index", "--out", "other"], "--space and --out belong to new indexes"),
+        (["my-index", "--out", "other"], "--space and --out apply only to new indexes"),
         (["my-index", "--delete-where", "label ="], "column 8: the filter ends; expected a value"),
         (["my-index", "--delete", "item-999"], "item-999"),
         (["my-index", "--without", "fix.csv"], "use --delete-listed"),

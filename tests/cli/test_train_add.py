@@ -70,7 +70,7 @@ def test_a_run_is_repeated_from_its_file_and_resumed(here: Path, capsys: pytest.
     for path in Path("other/space").iterdir():
         (Path("base/space") / path.name).write_bytes(path.read_bytes())
     assert main(["train", "--config", "added/config.yaml", "--out", "third"]) == 2
-    assert "has other weights than when the run was made" in capsys.readouterr().err
+    assert "has different weights than when the run was made" in capsys.readouterr().err
 
 
 def test_ridge_gives_a_linear_head_in_a_space_of_other_heads(here: Path) -> None:
@@ -88,7 +88,7 @@ def test_training_continues_from_a_space(here: Path) -> None:
 
 def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[str, list[str]]] = [
-        ("it needs --init-from, the space", [*BASE, "--train", "text"]),
+        ("--init-from SPACE is required", [*BASE, "--train", "text"]),
         ("train names 'sound', but the data have text, speech", [*ADD, "--train", "sound"]),
         ("'speech' is in the data, but not in init_from", [*ADD, "--train", "text"]),
         ("init_from has dim=8, but this run has dim=4", [*ADD, "--train", "speech", "--dim", "4"]),

@@ -141,7 +141,7 @@ def test_broken_media(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "All 12 broken cells: run/store/assets/broken.jsonl" in printed
     # A trained space belongs to the store that it was trained on.
     assert main([*WORDS, *ENCODERS, *SETTINGS, "--max-broken", "0.6", "--retry-broken"]) == 2
-    assert "--retry-broken would leave it without its data; choose another --out" in capsys.readouterr().err
+    assert "--retry-broken would replace; choose another --out" in capsys.readouterr().err
 
 
 def test_an_edited_file_is_noticed_after_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,11 +20,13 @@ from unialign.report import write_bridge_report
 
 MAPPED, PLAN = "mapped.npy", "plan.txt"
 _RESULTS = ("config.yaml", "bridge.safetensors", "bridge.json", "results.json", "report.html", "log.txt")
-_PLAN_NOTE = "These rows are near the centers of clusters and are not a random sample, so intervals need other pairs."
+_PLAN_NOTE = (
+    "These rows are near the centers of clusters and are not a random sample, so use other pairs to estimate intervals."
+)
 
 
 def bridge_files(config: BridgeConfig, out: Path) -> int:
-    """An existing plan is kept, because it may name the rows of the pairs."""
+    """Build a bridge, a plan or both. An existing plan is kept, since the pairs may refer to it."""
     _check_inputs(config, out)
     new = not out.exists()
     before = open_run_dir(out, "bridge")
@@ -49,7 +51,7 @@ def bridge_files(config: BridgeConfig, out: Path) -> int:
 
 
 def _check_inputs(config: BridgeConfig, out: Path) -> None:
-    """This run would replace or remove an input inside its results folder."""
+    """Raise ConfigError if the run would replace or remove one of its inputs."""
     written = ([] if config.new is None else [*_RESULTS, MAPPED]) + ([] if config.plan is None else [PLAN])
     replaced = {(out / name).resolve() for name in written}
     for source in (config.old, config.new, config.pairs, config.queries, config.known, config.old_queries):
@@ -57,7 +59,7 @@ def _check_inputs(config: BridgeConfig, out: Path) -> None:
             continue
         for path in {source, source.partition("=")[2] or source}:
             if checked_path(path, "the input", error=DataError).resolve() in replaced:
-                raise ConfigError(f"{source} is a file of {out} that is replaced; choose another --out")
+                raise ConfigError(f"{source} would be replaced in {out}; choose another --out")
 
 
 def read_values(path: str, what: str) -> NDArray[Any]:
@@ -80,7 +82,7 @@ def read_values(path: str, what: str) -> NDArray[Any]:
 
 
 def _are_numbers(values_n: NDArray[Any]) -> bool:
-    """Numbers above 64 bits can only be ids."""
+    """Return whether the values may be row numbers; larger numbers can only be ids."""
     if values_n.dtype.kind != "U":
         return bool((values_n <= np.iinfo(np.int64).max).all())
     return all(text.isascii() and text.isdigit() and len(text) < 19 for text in values_n.tolist())
@@ -112,7 +114,7 @@ def read_known(config: BridgeConfig) -> NDArray[np.int64] | None:
         return None
     values_Q = read_values(config.known, "known answers")
     if not _are_numbers(values_Q):
-        raise DataError(f"{config.known} holds ids; give the row number of the right answer of each query")
+        raise DataError(f"{config.known} holds ids; give the row number of the correct answer to each query")
     return np.asarray(values_Q.astype(np.int64))
 
 

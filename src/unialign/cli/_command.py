@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
-        # Names of mapping settings, whose entries are given with `--set`; used for suggestions in errors.
+        # Names of settings that are mappings, whose entries are set with `--set`; used for suggestions in errors.
         self.mappings: list[str] = []
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "") -> None:
-    """Ignore a closed pipe or a full disk."""
+    """Print a line; a closed pipe or a full disk is ignored."""
     if is_quiet():
         return
     try:

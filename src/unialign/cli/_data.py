@@ -29,7 +29,7 @@ def show(name: str) -> int:
         echo(f"Folder: {data.folder} ({'installed' if data.installed else 'not installed'})")
         echo(f"Install: {data.install}")
     else:
-        echo(f"Folder: yours, with {data.layout}; unialign data prepare {name} --source DIR")
+        echo(f"Folder: provided by you, with {data.layout}: unialign data prepare {name} --source DIR")
     if data.counts:
         echo(f"Version {data.version}: {', '.join(f'{number:,} {key}' for key, number in data.counts.items())}")
     return 0

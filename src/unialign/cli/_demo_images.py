@@ -19,7 +19,7 @@ _FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8
 _SOURCES = (("text",), ("drawing",), ("speech",), ("text", "speech"))
-# A frozen modality is incompatible with a start at GCCA, so these spaces have random initial weights.
+# A frozen modality cannot be combined with GCCA initialization, so these spaces have random initial weights.
 _FROZEN_SETTINGS: Mapping[str, Any] = {
     "head": "linear",
     "init": "random",

@@ -92,14 +92,14 @@ def inspected_items(sources: Sequence[str], config: TrainConfig, options: argpar
 
 
 def _check_not_trained(options: argparse.Namespace) -> None:
-    """Raise ConfigError if media would be encoded again below a space that was trained on the present store."""
+    """Raise ConfigError if encoding the media again would replace the features on which a space was trained."""
     given = [name for name in ("retry_broken", "allow_changed") if getattr(options, name, False)]
     checkpoints = options.out / "checkpoints"
     if given and checkpoints.is_dir() and any(checkpoints.iterdir()):
         option = f"--{given[0].replace('_', '-')}"
         raise ConfigError(
-            f"{options.out} holds a space that was trained on the present features, so {option} would leave it without "
-            f"its data; choose another --out"
+            f"{options.out} holds a space that was trained on the present features, which {option} would replace; "
+            "choose another --out"
         )
 
 

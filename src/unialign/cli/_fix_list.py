@@ -24,7 +24,7 @@ from unialign.serve import corrected
 
 Action = Literal["check", "remove"]
 _SUFFIXES = (".csv", ".json", ".jsonl")
-# First letters of texts that a spreadsheet reads as a formula.
+# First characters of texts that a spreadsheet interprets as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BLOCK = 65_536
 
@@ -35,12 +35,13 @@ class Fix:
 
     Attributes:
         row: row number of the item in the files.
-        key: the item.
-        modality: affected modalities, separated by a blank.
+        key: key of the item.
+        modality: affected modalities, separated by spaces.
         finding: `nan`, `infinite`, `zero`, `mispaired`, `copy`, `hub` or `outlier`.
-        value: strength: fraction of items that fit better, number of equal modalities, times the average, z-value.
-        action: `remove` for rows that cannot be used and further copies of whole items, else `check`.
-        partner: another item that belongs to the finding.
+        value: strength, by finding: fraction of nearer items, number of equal modalities, multiple of the average, or
+            z-value.
+        action: `remove` for unusable rows and for all but the first copy of whole items, else `check`.
+        partner: key of another item that is involved.
         reason: the finding in words.
     """
 
@@ -146,7 +147,7 @@ def _unquoted(key: str) -> str:
 
 
 def _keys(files: Sequence[str], values: Mapping[str, NDArray[Any]], items: int) -> list[str]:
-    """Return the keys that items of an index have: unique names or text ids, else the row numbers."""
+    """Return the keys of the items as in an index: unique names or text ids, else the row numbers."""
     if len(files) == 1 and (files[0] in list_datasets() or (Path(files[0]) / "store.json").is_file()):
         return unique_keys(load_dataset(files[0]))
     for name in ("ids", "names"):

@@ -105,7 +105,7 @@ def _verified(index: Index) -> int:
     problems = index.verify()
     for problem in problems:
         echo(problem)
-    echo(f"{count(len(problems), 'problem')} found" if problems else "all files are as they were written")
+    echo(f"{count(len(problems), 'problem')} found" if problems else "all files match their checksums")
     return 1 if problems else 0
 
 
@@ -114,12 +114,16 @@ def _add(index: Index, store: EmbeddingStore, options: argparse.Namespace, *, on
     skipped = store.items - done.added - done.replaced
     echo(
         f"added {count(done.added, 'item')}, replaced {done.replaced:,}"
-        + (f", left out {skipped:,} that are indexed, of another split or without any modality" if skipped else "")
+        + (
+            f", skipped {skipped:,} that are already indexed, in another split or without any modality"
+            if skipped
+            else ""
+        )
     )
 
 
 def _added_store(options: argparse.Namespace, index: Index, path: Path) -> EmbeddingStore:
-    """Return features for the space of the index, or embeddings if it has none."""
+    """Return features for the space of the index, or embeddings if the index has no space."""
     if is_media(options.add, options) or index.space is not None:
         return _store_and_space(options, options.add, index.space, path)[0]
     check_sources(options.add)

@@ -1,4 +1,4 @@
-"""Find out what a command searches: an index, the results of a training, a data set, a store or files."""
+"""Resolve the source of a search command: an index, results of a training, a data set, a store or files."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ _DEMO = Path("runs") / "demo"
 
 @dataclass
 class Source:
-    """Indexes to search, and what the page needs to make images.
+    """Indexes to search, and the inputs for generating images on the page.
 
     Attributes:
         indexes: name -> index, of which the first is the default.
         others: name -> function that opens a further index.
-        decoder_data: name of the data set whose decoder makes images, or None.
+        decoder_data: name of the data set whose decoder generates images, or None.
         generation_space: folder of the space for the decoder, or None.
         store: features of the items, or None.
     """
@@ -45,10 +45,10 @@ class Source:
 
 
 def open_source(source: str, *, space: str | None = None, id: str | None = None) -> Source:
-    """Open an index for reading, or make one in memory.
+    """Open an index for reading, or build one in memory.
 
     Args:
-        source: folder of an index, a results folder of `train`, `compare` or `demo`, or data as of other commands.
+        source: folder of an index, a results folder of `train`, `compare` or `demo`, or data as in other commands.
         space: folder or Hub name of the space of the data.
         id: name of the array of ids in files.
 
@@ -76,7 +76,7 @@ def open_source(source: str, *, space: str | None = None, id: str | None = None)
 
 
 def open_index(path: Path, *, mode: Literal["r", "w"] = "r") -> Index:
-    """Open the folder of an index, with the encoders of the data set that it was made of."""
+    """Open the folder of an index, with the encoders of the data set from which it was built."""
     index = Index.open(path, mode=mode)
     data = index.info.get("data")
     if data in list_datasets() and index.space is not None:
@@ -101,7 +101,7 @@ def column_encoders(store: EmbeddingStore, space: Space | None) -> dict[str, Que
 
 
 class _LazyTexts:
-    """Load the encoder with the first text, since this takes seconds; indexes of one store share it."""
+    """Encoder that is loaded for the first text, since this takes seconds; indexes of one store share the encoder."""
 
     def __init__(self, store: EmbeddingStore, column: str) -> None:
         self._store, self._column = store, column
@@ -133,7 +133,9 @@ def _comparison(path: Path) -> Source | None:
 
 
 def _runs_of(path: Path) -> tuple[EmbeddingStore, dict[str, Path]] | None:
-    """Return the data and the spaces of the first seed of a comparison, UniAlign's first; None for other results."""
+    """Return the data and the spaces of the first seed of a comparison, with that of UniAlign first; None for other
+    results.
+    """
     settings = _settings(path)
     try:
         results = json.loads((path / "results.json").read_bytes())
@@ -173,7 +175,9 @@ def _trained_data(path: Path) -> EmbeddingStore:
 
 
 def _open_data(data: Any, fingerprint: Any) -> EmbeddingStore:
-    """Open the data that a configuration names: a name or path, or as `train` writes it, with a fingerprint."""
+    """Open the data of a configuration, given as a name or path, or as a mapping with a fingerprint as written by
+    `train`.
+    """
     if isinstance(data, Mapping):
         data, fingerprint = data.get("path") or data.get("name"), data.get("fingerprint")
     return open_store(str(data), None, fingerprint)

@@ -59,14 +59,14 @@ def add_item_options(parser: argparse.ArgumentParser) -> None:
 _HELP = {
     "id": "the unique name of an item",
     "group": "groups, which share a split",
-    "ids": "values that are equal for equal things",
+    "ids": "ids, which are equal for items that are never negatives of each other",
     "label": "classes",
     "split": "train, val or test",
 }
 
 
 def has_item_options(options: argparse.Namespace) -> bool:
-    """Return whether an option was given that only a source of items has."""
+    """Return whether an option was given that applies only to sources of items."""
     columns = any(getattr(options, f"{name}_column") is not None for name in _VALUES)
     return bool(options.rule or options.kind or options.reader or columns or options.layout != "auto")
 

@@ -17,7 +17,7 @@ EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
 
 
 def is_media(sources: Sequence[str], options: argparse.Namespace) -> bool:
-    """Return whether the data of a command are media to embed, by its options or by the files, and not embeddings."""
+    """Return whether the data of a command are media rather than embeddings, according to the options or the files."""
     given = [getattr(options, "encode", None), getattr(options, "tuned", None)]
     named = has_item_options(options) or any(given)
     return bool(sources) and (named or any(map(_is_item_source, sources)))

@@ -113,6 +113,6 @@ def _prepared(name: str, files: tuple[str, ...], config: TrainConfig, options: a
 
 
 def _matches(entry: str, modalities: tuple[str, ...]) -> bool:
-    """Whether an encoder is for a modality of the source; the other sources have the others."""
+    """Return whether an encoder is for a modality of this source rather than of another source."""
     key = entry.partition("=")[0]
     return any(name == key or fnmatchcase(name, key) for name in modalities)

@@ -18,9 +18,9 @@ from unialign.serve import Address, app, mcp_server, new_token, read_tokens, run
 
 _TOKEN = "UNIALIGN_TOKEN"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Exit status of a command that SIGTERM stopped.
+# Exit status of a command that was stopped by SIGTERM.
 _TERMINATED = 143
-# Spaces of other objectives that the page can compare; each takes seconds to open.
+# Maximum number of spaces of other objectives on the page, since each takes seconds to open.
 _MOST_OTHERS = 2
 
 
@@ -56,7 +56,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def serve_mcp(options: argparse.Namespace) -> int:
-    """Serve the tools of an agent on standard input and output, so that messages go to standard error."""
+    """Serve the tools for agents on standard input and output; messages are printed to standard error."""
     with contextlib.redirect_stdout(sys.stderr):
         source = open_source(options.sources[0], space=options.space, id=options.id)
         index = next(iter(source.indexes.values()))
@@ -88,7 +88,7 @@ def _tokens(options: argparse.Namespace) -> tuple[str, str | None]:
         return given, None
     if options.host not in _LOOPBACK:
         raise ConfigError(
-            f"other computers can reach the service at {options.host}, so it needs a token that is kept: name a file "
+            f"other computers can reach the service at {options.host}, so a fixed token is required: name a file "
             f"with --token-file, or set {_TOKEN}"
         )
     return new_token(), None
@@ -109,7 +109,7 @@ def _decoder(source: Source, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ready(address: Address, index: Index, options: argparse.Namespace) -> None:
-    # Loading an encoder takes seconds, which the first search would wait for.
+    # Load the encoders in advance, since this takes seconds and would delay the first search.
     threading.Thread(target=_load_encoders, args=(index,), daemon=True).start()
     echo(f"serving at {address.link}")
     echo("press Ctrl+C to stop")
@@ -121,6 +121,6 @@ def _ready(address: Address, index: Index, options: argparse.Namespace) -> None:
 def _load_encoders(index: Index) -> None:
     for name, encoder in index.encoders.items():
         if encoder.kind == "text" and encoder.problem is None:
-            # A search reports what is wrong with the encoder.
+            # Errors of the encoder are reported by the first search.
             with contextlib.suppress(UniAlignError):
                 index.encode({name: ["text"]})

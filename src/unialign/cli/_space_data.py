@@ -88,12 +88,12 @@ def _store_of_media(
     split: str | None = None,
     **settings: Any,
 ) -> EmbeddingStore:
-    """Return the features of the modalities that the space and the items share; the same call again continues, or opens
-    the finished store.
+    """Return the features of the modalities that the space and the items share. Repeating the call continues an
+    interrupted embedding, or opens the finished store.
 
     Args:
         modalities: modalities to encode. None: all shared modalities.
-        split: encode only the items of this split; items without a split are in this split. None: encode all items.
+        split: encode only the items of this split, or all items if the table has no split. None: encode all items.
         settings: options of `embed`.
     """
     for note in items.notes:

@@ -37,7 +37,7 @@ def resolve_start(options: argparse.Namespace, given: tuple[str, ...]) -> Start 
         return Start(options.init_from, train, None, given)
     start = _read_start(options.config) if options.config else None
     if start is None and train is not None:
-        raise ConfigError("--train names modalities of a space to train, so it needs --init-from, the space")
+        raise ConfigError("--train selects modalities of an existing space, so --init-from SPACE is required")
     return start if start is None or train is None else replace(start, train=train)
 
 

@@ -30,7 +30,7 @@ def train_encoders(
     """Train the encoders and the space, evaluate them, and return the exit status.
 
     Raises:
-        DataError: the features of the initial encoders have another fingerprint than the required one.
+        DataError: the fingerprint of the features of the initial encoders differs from the required fingerprint.
     """
     processes = process_group_of("auto")
     if any(source in list_datasets() or (Path(source) / "store.json").is_file() for source in sources):
@@ -77,7 +77,7 @@ def train_encoders(
 def _check_features(
     items: Items, fingerprint: str, config: TrainConfig, arguments: Mapping[str, Any], out: Path
 ) -> None:
-    """Embed the items as `fit` does, which then uses this store, and compare its fingerprint."""
+    """Embed the items into the store that `fit` will use, and compare its fingerprint."""
     start: Any = arguments.get("init_from")
     encoders: dict[str, Any] = dict(config.encoders)
     for name in () if start is None else start.encoders:

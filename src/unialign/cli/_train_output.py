@@ -28,7 +28,7 @@ def print_header(
         echo(note)
     if config.epochs and initialization(config.objective) == "contrastive" and not config.infonce_warmup_ratio:
         echo(
-            f"note: {display_name(config.objective)} trains badly from random weights; use "
+            f"note: {display_name(config.objective)} trains poorly from random weights; use "
             "--infonce-warmup-ratio 0.5 to start with InfoNCE"
         )
     over = f"{_name(config)} over {', '.join(modalities)}"

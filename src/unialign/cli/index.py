@@ -15,8 +15,9 @@ _EXAMPLES = """\
   unialign index my-index --compact --approximate hnsw
 
 The first argument is data to index (a store, a data set, files of embeddings, a results folder of `train`, or media,
-which the encoders of --space embed), or the folder of an index to change. Items keep the keys of the data; a repeated
-command leaves indexed items out, so a stopped one continues. Without changes, the command describes the index."""
+which the encoders of --space embed), or the folder of an index to change. Items keep the keys of the data; items that
+are already indexed are skipped, so repeating a stopped command continues it. Without changes, the command describes the
+index."""
 
 _ACTIONS = (
     "add", "delete_where", "delete", "delete_listed", "calibrate", "compact", "approximate", "verify", "salvage",
@@ -29,15 +30,15 @@ def run(options: argparse.Namespace) -> int:
     is_index = (Path(options.data[0]) / "index.sqlite").exists()
     given = [name for name in _ACTIONS if getattr(options, name)]
     if is_index and (options.space or options.out):
-        raise ConfigError(f"{options.data[0]} is an index; --space and --out belong to new indexes")
+        raise ConfigError(f"{options.data[0]} is an index; --space and --out apply only to new indexes")
     if is_index and options.without:
         raise ConfigError("--without leaves items out of a new index; use --delete-listed")
     if is_index and len(options.data) > 1:
         raise ConfigError(f"{options.data[0]} is an index; add other data with --add")
     if not is_index and given:
         raise ConfigError(
-            f"--{given[0].replace('_', '-')} needs the folder of an index, but {options.data[0]} is none; make "
-            "one with `unialign index DATA --out DIR`"
+            f"--{given[0].replace('_', '-')} needs the folder of an index, but {options.data[0]} is not an index; "
+            "make one with `unialign index DATA --out DIR`"
         )
 
     from unialign.cli._index import change_index, make_index
@@ -60,7 +61,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--on-conflict",
         choices=("error", "replace", "skip"),
-        help="what to do with keys that are indexed (default: skip for new indexes, error for --add)",
+        help="what to do with keys that are already indexed (default: skip for new indexes, error for --add)",
     )
     group.add_argument("--delete", nargs="+", metavar="KEY", help="delete items")
     group.add_argument("--delete-where", metavar="FILTER", help="delete the items that a filter selects")
@@ -68,8 +69,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--delete-listed",
         type=Path,
         metavar="FILE",
-        help="delete the items of a list: those with the action `remove` of `unialign diagnose --fix-list`, or all of "
-        "an export",
+        help="delete the items of a list: of `unialign diagnose --fix-list`, those with the action `remove`; of an "
+        "export, all",
     )
     group.add_argument("--calibrate", nargs="?", const="auto", metavar="METHOD", help="fit the correction again")
     group.add_argument("--compact", action="store_true", help="rewrite parts with deleted items")
@@ -77,7 +78,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target", default="any", metavar="MODALITY", help="target of --approximate (default: any)")
     group = parser.add_argument_group("checks")
     group.add_argument("--verify", action="store_true", help="compare all files with their checksums")
-    group.add_argument("--salvage", type=Path, metavar="DIR", help="copy what is whole to a new index")
+    group.add_argument("--salvage", type=Path, metavar="DIR", help="copy all intact items to a new index")
     group.add_argument("--stats", action="store_true", help="describe the index as JSON")
     add_item_options(parser)
 

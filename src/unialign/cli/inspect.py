@@ -1,4 +1,4 @@
-"""`unialign inspect`: what a source of items contains, before anything is encoded."""
+"""`unialign inspect`: list the content of a source of items, before anything is encoded."""
 
 import argparse
 from pathlib import Path
@@ -58,7 +58,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="inspect",
-    summary="list what a folder, manifest or archive contains, and what is broken",
+    summary="list the content of a folder, manifest or archive, and find broken cells",
     usage="SOURCE ... [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

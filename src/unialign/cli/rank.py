@@ -13,7 +13,7 @@ _EXAMPLES = """\
   unialign rank results --qrels qrels --out runs/rank
 
 mteb stores one file per task, MODEL/REVISION/TASK.json. The ranking uses the tasks that all models have. Differences
-are paired by task, tests are corrected for all pairs of models (Holm), and models that the scores cannot tell apart
+are paired by task, tests are corrected for all pairs of models (Holm), and models that the scores cannot distinguish
 form a group. With --qrels and the files TASK_predictions.json of mteb, queries are resampled in place of tasks."""
 
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", nargs="*", metavar="FOLDER", help="folders with results of mteb")
+    parser.add_argument("results", nargs="*", metavar="FOLDER", help="folders with mteb results")
     add_config_file(parser, "ranking")
     add_settings(parser, RankConfig, skip=("results",))
     add_out(parser, "rank")
@@ -38,7 +38,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="rank",
-    summary="rank models by results of mteb, with paired intervals and groups that cannot be told apart",
+    summary="rank models by mteb results, with paired intervals and groups of models that cannot be distinguished",
     usage="FOLDER ... [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -16,7 +16,7 @@ SOURCE is the folder of an index (`unialign index`), a results folder of `demo`,
 set; `emoji` uses the space in runs/demo if `unialign demo` was run. Several queries are combined into one, with the
 weights of --weight in the order of the options; --minus-text and --minus-item subtract. Texts and files need an encoder
 of the space, items do not. Results are comparable across modalities, since the gap between them is corrected; a
-terminal that can show images shows them."""
+terminal that supports images displays them."""
 
 
 def run(options: argparse.Namespace) -> int:
