@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from research import load_study
+from research import load_page
 from research._figures import failed_sections
 from research.pages import Section, markdown_page, replace_blocks
 from unialign.io import replace_file
@@ -19,7 +19,7 @@ FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
-    return [*load_study(results["study"]["name"]).page(results), *failed_sections(results)]
+    return [*load_page(results["study"]["name"])(results), *failed_sections(results)]
 
 
 def page(results: dict[str, Any], there: str | None) -> str:

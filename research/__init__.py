@@ -2,20 +2,23 @@
 
 A study is a module of this package with an entry in `STUDIES` and an object `STUDY = Study(...)` with three functions:
 `plan(options)` returns the arms and the comparisons between them, `analyse(results)` computes statistics over several
-arms, and `page(results)` returns paragraphs, tables and figures. `ablation.py` is an example.
+arms, and `page(results)` returns paragraphs, tables and figures. `ablation.py` is an example. A study that runs in
+parts has an entry in `PARTED` instead, and functions `main` and `page`.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unialign._checks import check_choice
 
 if TYPE_CHECKING:
     from research._plan import Study
+    from research.pages import Section
 
-__all__ = ["COSTS", "STUDIES", "load_study"]
+__all__ = ["COSTS", "PARTED", "STUDIES", "load_page", "load_study"]
 
 STUDIES = {
     "ablation": "contribution of each of UniAlign's terms, and comparison with every baseline and closed form",
@@ -30,6 +33,11 @@ STUDIES = {
     "search": "an index by correction of the modality gap, with missing modalities, and with fused queries",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
+}
+
+# Studies with a command line of their own, since they take hours and run in parts: `python -m research NAME --help`.
+PARTED = {
+    "front": "whole fronts of objectives that are tuned with equal budgets, on up to seven data sets",
 }
 
 # The total number of trainings, and the duration in minutes on two cores.
@@ -53,3 +61,11 @@ def load_study(name: str) -> "Study":
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study
+
+
+def load_page(name: str) -> "Callable[[Mapping[str, Any]], list[Section]]":
+    """Return the function that makes the sections of a study's page from its results."""
+    check_choice("study", name, (*STUDIES, *PARTED))
+    module = import_module(f"research.{name}")
+    made: Callable[[Mapping[str, Any]], list[Section]] = module.page if name in PARTED else module.STUDY.page
+    return made

@@ -5,11 +5,12 @@ import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
 
-from research import COSTS, STUDIES, load_study
+from research import COSTS, PARTED, STUDIES, load_study
 from research._plan import Options
 from research._run import Progress, answer_lines, make_plan, run_study, trainings
 from research._terminal import smoke_run_note
@@ -24,6 +25,10 @@ _EPILOG = (
         f"  {name:<14}{summary}\n{'':<16}{COSTS[name][0]} trainings, about {COSTS[name][1]} min on 2 cores\n"
         for name, summary in STUDIES.items()
     )
+    + "".join(
+        f"  {name:<14}{summary}\n{'':<16}runs in parts, see python -m research {name} --help\n"
+        for name, summary in PARTED.items()
+    )
     + """
 example:
   python -m research ablation --epochs 4 --seeds 0 1 --out runs/quick     a smoke run
@@ -33,6 +38,9 @@ example:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given and given[0] in PARTED:
+        return int(import_module(f"research.{given[0]}").main(given[1:]))
     options = _parser().parse_args(arguments)
     return execute("python -m research", partial(run, options))
 
