@@ -3,7 +3,7 @@
 Shapes: `S` seeds or splits, `R` resamples, `T` trials, `F` metrics.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from research._estimates import rank_correlation, seed_interval
+from research._front_comparisons import complete_trials, kept_rows, mechanism_rows, regime_rows, test_rows
 from research._front_data import DATA
-from research._front_jobs import VARIANTS
 from research._front_measures import (
-    MECHANISM,
     METRICS,
     difference,
     hypervolume,
@@ -66,8 +64,8 @@ def write_results(plan: FrontPlan, folder: Path) -> dict[str, Any]:
 def make_results(plan: FrontPlan) -> dict[str, Any]:
     options = plan.options
     cells = [(data, recipe) for data in plan.data for recipe in options.recipes]
-    tests = [test for data, recipe in cells for test in _tests(plan, data, recipe)]
-    kept = [one for data in plan.data for one in _kept(plan, data)]
+    tests = [test for data, recipe in cells for test in test_rows(plan, data, recipe)]
+    kept = [one for data in plan.data for one in kept_rows(plan, data)]
     corrected = [test for test in tests if "p" in test]
     corrected += [test for one in kept for test in one["differences"]]
     for test, p in zip(corrected, holm_correction([test["p"] for test in corrected]), strict=True):
@@ -97,8 +95,8 @@ def make_results(plan: FrontPlan) -> dict[str, Any]:
             "tuning": [found for cell in cells if (found := _tuning(plan, *cell))],
             "hypervolume": [found for cell in cells for found in _hypervolumes(plan, *cell)],
             "test": tests,
-            "mechanism": _mechanism(plan, cells),
-            "regimes": [one for cell in cells for one in _regimes(plan, *cell)],
+            "mechanism": mechanism_rows(plan, cells),
+            "regimes": [one for cell in cells for one in regime_rows(plan, *cell)],
             "keep": kept,
         },
     }
@@ -153,19 +151,8 @@ def _totals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 # --- fronts ---------------------------------------------------------------------------------------------------------
 
 
-def _complete(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[list[Record]]]:
-    """Return the records of the objectives of which all trials are finished."""
-    found = {}
-    for entry in plan.entries:
-        trials = plan.trials(data, recipe, entry)
-        known = [[record for record in records if record is not None] for records in trials]
-        if all(len(records) == len(plan.options.splits) for records in known):
-            found[entry] = known
-    return found
-
-
 def _tuning(plan: FrontPlan, data: str, recipe: str) -> dict[str, Any] | None:
-    complete = _complete(plan, data, recipe)
+    complete = complete_trials(plan, data, recipe)
     if not complete:
         return None
     objectives = {}
@@ -204,7 +191,7 @@ def _defined(complete: Mapping[str, list[list[Record]]]) -> list[str]:
 
 
 def _hypervolumes(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
-    complete = _complete(plan, data, recipe)
+    complete = complete_trials(plan, data, recipe)
     names = _defined(complete)
     if len(complete) < 2 or not names:
         return
@@ -246,126 +233,3 @@ def _resampled_volumes(
     values_TFR = np.stack([np.stack([record.resampled[name].double().numpy() for name in names]) for record in own])
     found = [hypervolume(scaled_points(values_TFR[:, :, r], low_F, high_F)) for r in range(values_TFR.shape[2])]
     return torch.tensor(found, dtype=torch.float64)
-
-
-# --- paired tests on test rows --------------------------------------------------------------------------------------
-
-
-def _tests(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
-    runs = {}
-    for entry in plan.entries:
-        jobs = [plan.test_job(data, recipe, entry, seed) for seed in plan.options.seeds]
-        records = [plan.record(job) for job in jobs if job is not None]
-        known = [record for record in records if record is not None and not record.failed]
-        if len(known) == len(plan.options.seeds):
-            runs[entry] = known
-    closed = plan.closed_job(data, None)
-    record = None if closed is None or not runs else plan.record(closed)
-    if record is not None:
-        runs[CLOSED] = [record]
-    for metric in METRICS:
-        values = {entry: _values(records, metric) for entry, records in runs.items() if metric in records[0].resampled}
-        for entry, found in values.items():
-            place = {"data": data, "recipe": recipe, "objective": entry, "metric": metric}
-            yield {**place, "baseline": None, **{k: v for k, v in with_interval(*found).items() if k != "p"}}
-            for baseline in ("infonce", CLOSED):
-                if baseline in values and entry not in (baseline, CLOSED):
-                    yield {**place, "baseline": baseline, **difference(found, values[baseline])}
-
-
-def _values(records: Sequence[Record], metric: str) -> tuple[Tensor, list[float]]:
-    values_SR = torch.stack([record.resampled[metric].double() for record in records])
-    return values_SR, [record.metrics[metric] for record in records]
-
-
-# --- mechanism ------------------------------------------------------------------------------------------------------
-
-
-def _mechanism(plan: FrontPlan, cells: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Correlate measures of geometry with joint R@1 over the trials of a data set, recipe and split."""
-    found = []
-    for measure, label in MECHANISM.items():
-        for recipe in plan.options.recipes:
-            trials: dict[Hashable, list[tuple[float | None, float | None]]] = {}
-            for data, own in cells:
-                if own != recipe:
-                    continue
-                for records in (r for trials_of in _complete(plan, data, own).values() for r in trials_of):
-                    for s, record in enumerate(records):
-                        pair = record.metrics.get(measure), record.metrics.get("joint_recall@1")
-                        trials.setdefault((data, own, s), []).append(pair)
-            found.append({"measure": measure, "label": label, "recipe": recipe, **rank_correlation(trials)})
-    return [one for one in found if one["runs"]]
-
-
-# --- regimes --------------------------------------------------------------------------------------------------------
-
-
-def _regimes(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
-    for regime in regimes_of(data):
-        found = {}
-        for entry in plan.regime_entries(regime):
-            trial = plan.regime_trial(data, recipe, regime, entry)
-            if trial is None:
-                continue
-            jobs = [plan.regime_job(data, recipe, regime, entry, trial, k) for k in plan.options.regime_splits]
-            records = [plan.record(job) for job in jobs if job is not None]
-            known = [record for record in records if record is not None and not record.failed]
-            if len(known) == len(plan.options.regime_splits):
-                found[entry] = trial, known
-        for entry, (trial, runs) in found.items():
-            metrics, differences = {}, {}
-            for name in METRICS:
-                if name not in runs[0].metrics:
-                    continue
-                own = [run.metrics[name] for run in runs]
-                metrics[name] = seed_interval(own)._asdict()
-                if "infonce" in found and entry != "infonce":
-                    other = [record.metrics[name] for record in found["infonce"][1]]
-                    differences[name] = seed_interval([a - b for a, b in zip(own, other, strict=True)])._asdict()
-            yield {
-                "data": data,
-                "recipe": recipe,
-                "regime": regime,
-                "title": REGIMES[regime].title,
-                "objective": entry,
-                "settings": trial_settings(entry, recipe, trial, temperatures=REGIMES[regime].temperatures),
-                "metrics": metrics,
-                "differences": differences,
-            }
-
-
-# --- training that keeps its start ----------------------------------------------------------------------------------
-
-
-def _kept(plan: FrontPlan, data: str) -> Iterator[dict[str, Any]]:
-    """Compare each variant with the closed form from which it starts, on the test rows."""
-    for entry in plan.keep_entries():
-        for decayed in (False, True):
-            for variant in VARIANTS:
-                if variant == "start":
-                    continue
-                trial = plan.keep_trial(data, entry, decayed, variant)
-                if trial is None:
-                    continue
-                seeds = plan.options.keep_seeds
-                jobs = [plan.keep_job(data, entry, decayed, trial, k=None, seed=seed) for seed in seeds]
-                records = [plan.record(job) for job in jobs if job is not None]
-                known = [record for record in records if record is not None and not record.failed]
-                if len(known) < len(seeds):
-                    continue
-                place = {"data": data, "objective": entry, "decayed": decayed, "variant": variant}
-                names = [name for name in METRICS if f"{variant}/{name}" in known[0].resampled]
-                yield {
-                    **place,
-                    "trial": trial,
-                    "means": {name: fmean(r.metrics[f"{variant}/{name}"] for r in known) for name in names},
-                    "start": {name: known[0].metrics[f"start/{name}"] for name in names},
-                    "differences": [
-                        {
-                            "metric": name,
-                            **difference(_values(known, f"{variant}/{name}"), _values(known, f"start/{name}")),
-                        }
-                        for name in names
-                    ],
-                }

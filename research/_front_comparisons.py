@@ -1,0 +1,155 @@
+"""Rows of the results of the study `front`: paired tests, correlations, regimes, and training that keeps its start.
+
+Shapes: `S` seeds or splits, `R` resamples.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from research._estimates import rank_correlation, seed_interval
+from research._front_jobs import VARIANTS
+from research._front_measures import MECHANISM, METRICS, difference, with_interval
+from research._front_objectives import trial_settings
+from research._front_plan import CLOSED, FrontPlan
+from research._front_regimes import REGIMES, regimes_of
+from research._records import Record
+
+__all__ = ["complete_trials", "kept_rows", "mechanism_rows", "regime_rows", "test_rows"]
+
+
+def complete_trials(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[list[Record]]]:
+    """Return the records of the objectives of which all trials are finished."""
+    found = {}
+    for entry in plan.entries:
+        trials = plan.trials(data, recipe, entry)
+        known = [[record for record in records if record is not None] for records in trials]
+        if all(len(records) == len(plan.options.splits) for records in known):
+            found[entry] = known
+    return found
+
+
+# --- paired tests on test rows --------------------------------------------------------------------------------------
+
+
+def test_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
+    runs = {}
+    for entry in plan.entries:
+        jobs = [plan.test_job(data, recipe, entry, seed) for seed in plan.options.seeds]
+        records = [plan.record(job) for job in jobs if job is not None]
+        known = [record for record in records if record is not None and not record.failed]
+        if len(known) == len(plan.options.seeds):
+            runs[entry] = known
+    closed = plan.closed_job(data, None)
+    record = None if closed is None or not runs else plan.record(closed)
+    if record is not None:
+        runs[CLOSED] = [record]
+    for metric in METRICS:
+        values = {entry: _values(records, metric) for entry, records in runs.items() if metric in records[0].resampled}
+        for entry, found in values.items():
+            place = {"data": data, "recipe": recipe, "objective": entry, "metric": metric}
+            yield {**place, "baseline": None, **{k: v for k, v in with_interval(*found).items() if k != "p"}}
+            for baseline in ("infonce", CLOSED):
+                if baseline in values and entry not in (baseline, CLOSED):
+                    yield {**place, "baseline": baseline, **difference(found, values[baseline])}
+
+
+def _values(records: Sequence[Record], metric: str) -> tuple[Tensor, list[float]]:
+    values_SR = torch.stack([record.resampled[metric].double() for record in records])
+    return values_SR, [record.metrics[metric] for record in records]
+
+
+# --- mechanism ------------------------------------------------------------------------------------------------------
+
+
+def mechanism_rows(plan: FrontPlan, cells: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Correlate measures of geometry with joint R@1 over the trials of a data set, recipe and split."""
+    found = []
+    for measure, label in MECHANISM.items():
+        for recipe in plan.options.recipes:
+            trials: dict[Hashable, list[tuple[float | None, float | None]]] = {}
+            for data, own in cells:
+                if own != recipe:
+                    continue
+                for records in (r for trials_of in complete_trials(plan, data, own).values() for r in trials_of):
+                    for s, record in enumerate(records):
+                        pair = record.metrics.get(measure), record.metrics.get("joint_recall@1")
+                        trials.setdefault((data, own, s), []).append(pair)
+            found.append({"measure": measure, "label": label, "recipe": recipe, **rank_correlation(trials)})
+    return [one for one in found if one["runs"]]
+
+
+# --- regimes --------------------------------------------------------------------------------------------------------
+
+
+def regime_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
+    for regime in regimes_of(data):
+        found = {}
+        for entry in plan.regime_entries(regime):
+            trial = plan.regime_trial(data, recipe, regime, entry)
+            if trial is None:
+                continue
+            jobs = [plan.regime_job(data, recipe, regime, entry, trial, k) for k in plan.options.regime_splits]
+            records = [plan.record(job) for job in jobs if job is not None]
+            known = [record for record in records if record is not None and not record.failed]
+            if len(known) == len(plan.options.regime_splits):
+                found[entry] = trial, known
+        for entry, (trial, runs) in found.items():
+            metrics, differences = {}, {}
+            for name in METRICS:
+                if name not in runs[0].metrics:
+                    continue
+                own = [run.metrics[name] for run in runs]
+                metrics[name] = seed_interval(own)._asdict()
+                if "infonce" in found and entry != "infonce":
+                    other = [record.metrics[name] for record in found["infonce"][1]]
+                    differences[name] = seed_interval([a - b for a, b in zip(own, other, strict=True)])._asdict()
+            yield {
+                "data": data,
+                "recipe": recipe,
+                "regime": regime,
+                "title": REGIMES[regime].title,
+                "objective": entry,
+                "settings": trial_settings(entry, recipe, trial, temperatures=REGIMES[regime].temperatures),
+                "metrics": metrics,
+                "differences": differences,
+            }
+
+
+# --- training that keeps its start ----------------------------------------------------------------------------------
+
+
+def kept_rows(plan: FrontPlan, data: str) -> Iterator[dict[str, Any]]:
+    """Compare each variant with the closed form from which it starts, on the test rows."""
+    for entry in plan.keep_entries():
+        for decayed in (False, True):
+            for variant in VARIANTS:
+                if variant == "start":
+                    continue
+                trial = plan.keep_trial(data, entry, decayed, variant)
+                if trial is None:
+                    continue
+                seeds = plan.options.keep_seeds
+                jobs = [plan.keep_job(data, entry, decayed, trial, k=None, seed=seed) for seed in seeds]
+                records = [plan.record(job) for job in jobs if job is not None]
+                known = [record for record in records if record is not None and not record.failed]
+                if len(known) < len(seeds):
+                    continue
+                place = {"data": data, "objective": entry, "decayed": decayed, "variant": variant}
+                names = [name for name in METRICS if f"{variant}/{name}" in known[0].resampled]
+                yield {
+                    **place,
+                    "trial": trial,
+                    "means": {name: fmean(r.metrics[f"{variant}/{name}"] for r in known) for name in names},
+                    "start": {name: known[0].metrics[f"start/{name}"] for name in names},
+                    "differences": [
+                        {
+                            "metric": name,
+                            **difference(_values(known, f"{variant}/{name}"), _values(known, f"start/{name}")),
+                        }
+                        for name in names
+                    ],
+                }
