@@ -16,7 +16,7 @@ from unialign.cli import main
 
 SEARCH = ["--trials", "9", "--objectives", "infonce", "gcca", "--metric", "recall@1", "label_map", "--lag", "3"]
 FIXED = ["--dim", "6", "--batch-size", "32", "--init-regularization", "0.1", "--init-spectrum-power", "0"]
-COMMAND = ["tune", "store", *SEARCH, *FIXED, "--epochs", "40", "--seeds", "2", "--top", "2", "--resamples", "400"]
+COMMAND = ["tune", "store", *SEARCH, *FIXED, "--epochs", "15", "--seeds", "2", "--top", "2", "--resamples", "400"]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 240) -> None:

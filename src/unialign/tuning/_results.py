@@ -8,6 +8,7 @@ from typing import Any
 from unialign._plain_text import count, percent, repeat_command
 from unialign.config import TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
+from unialign.evaluation import SELECTION_METRICS
 from unialign.experiments import describe_data, describe_metrics
 from unialign.io import describe_environment
 from unialign.tuning._choose import DEFAULT, Candidate, front_of
@@ -108,7 +109,7 @@ def answer(results: Mapping[str, Any]) -> str:
 
 def _tested(results: Mapping[str, Any]) -> str:
     test, items, parts = results["test"], results["data"]["test_items"], []
-    for name in ("recall@1", "joint_recall@1", "label_map"):
+    for name in SELECTION_METRICS:
         own = test["summary"][CHOSEN].get(name)
         if own is None:
             continue
@@ -125,7 +126,8 @@ def _tested(results: Mapping[str, Any]) -> str:
 
 def _shown_metrics(results: Mapping[str, Any]) -> list[str]:
     metrics = list(results["search"]["metric"])
-    return ["recall@1", "joint_recall@1", "label_map"] if metrics == ["auto"] else metrics
+    known = results["candidates"][0]["metrics"]
+    return [name for name in SELECTION_METRICS if name in known] if metrics == ["auto"] else metrics
 
 
 def _pair(results: Mapping[str, Any], name: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> str:

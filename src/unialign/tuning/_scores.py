@@ -68,7 +68,7 @@ def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
 
 def pareto_front(utilities: Mapping[Any, Sequence[float]]) -> list[Any]:
     """Return the keys that no other key dominates, in order; of equal ones, the first."""
-    front = []
+    front: list[Any] = []
     for key, own in utilities.items():
         if not all(map(math.isfinite, own)) or any(dominates(other, own) for other in utilities.values()):
             continue
