@@ -66,6 +66,28 @@ PRESET_TABLE: dict[str, dict[str, Any]] = {
     "frozen_anchor": {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     "symmetric": {"anchor": "all"},
     "geodesic": {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
+    "small_batch": {"anchor": "all", "partition_mix": 0, "partition_positive": "excluded"},
+    "joint_queries": {
+        "anchor": "all",
+        "partition_mix": 0,
+        "partition_positive": "excluded",
+        "similarity_scale": 5,
+        "alignment_weight": 0.7,
+    },
+    "classes": {
+        "anchor": "all",
+        "partition_mix": 0,
+        "partition_positive": "excluded",
+        "similarity_scale": 10,
+        "alignment_weight": 0.9,
+    },
+    "retrieval": {
+        "anchor": "leave_one_out",
+        "partition_mix": 0.25,
+        "partition_positive": "excluded",
+        "similarity_scale": 5,
+        "alignment_weight": 0.7,
+    },
 }
 BALANCED = {
     "anchor": "text",
@@ -80,6 +102,9 @@ BALANCED = {
     "centroid_weight": 0,
     "volume_weight": 0,
     "reduction": None,
+    "partition_mix": 1,
+    "partition_positive": "included",
+    "similarity_scale": 0,
 }
 
 
@@ -185,8 +210,8 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
     ("unialign", {"alignment_scale": 0.0}, "alignment_scale must be 'matched' or a positive number"),
     ("unialign", {"alignment_scale": "auto"}, "alignment_scale must be 'matched' or a positive number"),
-    ("unialign", {"anchor": "all", "stop_gradient": "anchor"}, "needs an anchor modality or"),
-    ("unialign", {"preset": "frozen_anchor"}, "needs an anchor modality or"),
+    ("unialign", {"anchor": "all", "stop_gradient": "anchor"}, "needs an anchor modality"),
+    ("unialign", {"preset": "frozen_anchor"}, "needs an anchor modality"),
     ("unialign", {"preset": "infonce_matched"}, "needs an anchor modality, got"),
     ("unialign", {"anchor": "centroid", "preset": "frozen_anchor"}, "needs an anchor modality, got"),
     ("infonce", {"anchor": "centroid"}, "not 'centroid'"),

@@ -33,6 +33,7 @@ def explain_non_finite(
             ids=ids,
             group=task.processes.group,
             zero_rows=task.config.zero_rows,
+            similarity=task.similarity_at(step, rows_n),
         )
         found = _first(task, _bad_embedding(task, raw, present, rows_n))
         found = found or _bad_gradient(

@@ -42,6 +42,7 @@ from unialign.train._run_settings import (
     space_metadata,
     term_names,
 )
+from unialign.train._similarity_features import SimilarityFeatures
 from unialign.train._training_data import Inputs, load_training_data, training_rows
 from unialign.train._training_task import StepReport, TrainingTask
 from unialign.train._tuned_encoders import TunedEncoders
@@ -133,6 +134,9 @@ class SpaceTask(TrainingTask):
         if self.source is not None and self.initial:
             self._prepare_encoders(self.source)
         self.objective.to(self.device)
+        self.similarity = None
+        if self.objective.needs_similarity():
+            self.similarity = SimilarityFeatures(self.store, self.rows, tuple(self.dims), self.device)
         self.infonce = None
         if self.infonce_steps:
             self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
@@ -197,6 +201,11 @@ class SpaceTask(TrainingTask):
 
     def objective_at(self, step: int) -> Objective:
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
+
+    def similarity_at(self, step: int, local_n: Tensor) -> dict[str, Tensor] | None:
+        """Return the features that weight the negatives of rows of this process; None if the objective needs none."""
+        needed = self.similarity is not None and self.objective_at(step).needs_similarity()
+        return self.similarity.take(local_n) if needed and self.similarity is not None else None
 
     def step(self, step: int) -> StepReport:
         """A NonFiniteError leaves the parameters unchanged."""
@@ -264,6 +273,7 @@ class SpaceTask(TrainingTask):
                 weight=weight,
                 before_backward=check if number == 0 else None,
                 zero_rows=self.config.zero_rows,
+                similarity=self.similarity_at(step, local_n),
             )
             losses.append(output.total * weight)
             terms = terms or output.terms
