@@ -56,6 +56,16 @@ CASES: list[tuple[str, dict[str, Any], float]] = [
     ("unialign", PAPER | CLIP, -8.3889267539),
     ("unialign", BALANCED | {"kernel": "gaussian"}, -3.4892972114),
     ("unialign", BALANCED, -1.8907089326),
+    ("unialign", {"preset": "small_batch"}, -8.7816409016),
+    ("unialign", {"preset": "retrieval", "similarity_scale": 0.0}, -10.4226517070),
+]
+# With the flipped rows as features.
+WEIGHTED: list[tuple[str, dict[str, Any], float]] = [
+    ("unialign", {"preset": "joint_queries"}, -10.1746090647),
+    ("unialign", {"preset": "classes"}, -10.1769512660),
+    ("unialign", {"preset": "retrieval"}, -11.0890803921),
+    ("infonce", {"similarity_scale": 5.0, "temperature": 0.5}, 0.3117715793),
+    ("infonce", {"similarity_scale": 5.0, "temperature": 0.07}, 0.0351652474),
 ]
 
 
@@ -66,6 +76,12 @@ def test_total(golden: dict[str, Tensor], name: str, options: dict[str, Any], ex
         assert out.total.dtype == dtype
         tolerance = 1e-9 if dtype == torch.float64 else 1e-5 * max(1, abs(expected))
         assert out.total.item() == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), WEIGHTED)
+def test_weighted_total(golden: dict[str, Tensor], name: str, options: dict[str, Any], expected: float):
+    features = {m: z.flip(1) for m, z in golden.items()}
+    assert create(name, **options)(golden, similarity=features).total.item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
