@@ -101,7 +101,7 @@ def test_raw_media(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert direct.metrics == pytest.approx(results("every")["runs"][0]["metrics"])
     media = ["evaluate", "space", "table.jsonl", "--resamples", "100", "--out", "rules"]
     assert main(media) == 2
-    assert "If these are media, add --rule" in capsys.readouterr().err
+    assert "If the data are media, add --rule" in capsys.readouterr().err
     assert main([*media, "--rule", "text=text", "--rule", "image=image"]) == 0
     assert results("rules")["runs"] == results("every")["runs"]
     base = {"space": "space", "data": "table", "fingerprint": "0" * 64}

@@ -134,7 +134,7 @@ def test_rules_name_other_folders_and_a_link_out_of_the_root_needs_permission(tm
         ("[]", "list of objects"),
         ('["a"]', "entry 0: expected an object"),
         ('[{"desc": "x"}]', "expected an id in one of clip_id"),
-        ('[{"id": "a", "desc": 3}]', "'desc' must be a text or a list of texts"),
+        ('[{"id": "a", "desc": 3}]', "'desc' must be a string or a list of strings"),
     ],
 )
 def test_damaged_annotations_name_the_file_and_the_entry(tmp_path: Path, content: str, message: str) -> None:

@@ -104,7 +104,7 @@ def _bash(commands: Sequence[_CommandWords]) -> str:
         "    esac ;;",
         "  esac",
         '  COMPREPLY=($(compgen -W "$words" -- "$cur"))',
-        "  local name",  # names of files may contain blanks
+        "  local name",  # file names may contain spaces
         '  if [[ $files ]]; then while IFS= read -r name; do COMPREPLY+=("$name"); done < <(compgen -f -- "$cur"); fi',
         "}",
         "complete -o filenames -F _unialign unialign",

@@ -34,8 +34,9 @@ def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Names
     if config.text in names and len(names) == 1 and len(space.modalities) > 1:
         others = " or ".join(name for name in space.modalities if name != config.text)
         raise DataError(
-            f"{store.name!r} has captions, but no clip has {others}; the files of clips are expected in vision/ and "
-            "audio/ beside the annotations: name other folders with --rule video=FOLDER and --rule audio=FOLDER"
+            f"{store.name!r} has captions, but no clip has {others}; the files of clips are expected in vision/ "
+            "and audio/ next to the annotations: name other folders with --rule video=FOLDER and --rule "
+            "audio=FOLDER"
         )
     if config.text not in names or len(names) < 2:
         raise DataError(

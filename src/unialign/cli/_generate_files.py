@@ -29,7 +29,7 @@ _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "ste
 
 @contextmanager
 def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
-    """Earlier images are kept until the new images are complete."""
+    """Prepare the results folder; earlier images are kept until the new images are complete."""
     found = open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
         for staging in out.glob(f"{_STAGING}*"):  # a killed call may leave this folder

@@ -90,7 +90,7 @@ def change_index(options: argparse.Namespace) -> int:
 
 
 def _salvaged(path: Path, out: Path) -> int:
-    """A damaged index cannot be opened, so it is only read here."""
+    """Copy the intact items to a new index; a damaged index cannot be opened, so its files are only read."""
     found = Index.salvage(path, out)
     for problem in found.problems:
         echo(problem)

@@ -50,7 +50,9 @@ def repair_sources(config: RepairConfig, space_folder: str | None, sources: Sequ
 def _write(
     out: Path, config: RepairConfig, found: Repair, space: Space | None, sources: Sequence[str], started: float
 ) -> str:
-    """Old results are deleted first and new ones written last, so they never describe other files."""
+    """Write the results folder. Old results are deleted first and new results are written last, so that they always
+    match the other files.
+    """
     embeddings = out / EMBEDDINGS
     if embeddings.is_symlink() or (embeddings.exists() and not (embeddings / "store.json").is_file()):
         raise DataError(f"{embeddings} is not a store, so it is not replaced; remove it or choose another --out")

@@ -28,7 +28,9 @@ def add_settings(
     skip: Collection[str] = (),
     title: str = "settings",
 ) -> None:
-    """Options that are not given are missing from the parsed options, so they override nothing."""
+    """Add an option per setting. Options that are not given are absent from the parsed options, so that they do not
+    override settings.
+    """
     group = parser.add_argument_group(title)
     settings = [entry for entry in config.settings() if entry.name not in skip and (only is None or entry.name in only)]
     for entry in settings:

@@ -66,8 +66,8 @@ def store_for_space(
             if not space.encoders or (out / DATA_FOLDER).exists():
                 raise
             raise DataError(
-                f"{error}. If these are media, add --rule, such as --rule image=.png, and the encoders of the space "
-                f"encode them"
+                f"{error}. If the data are media, add --rule, such as --rule image=.png, to encode them with the "
+                "encoders of the space"
             ) from None
         store = open_store(data, None, config.fingerprint)
     return store, config.replace(data=data, fingerprint=store.fingerprint)

@@ -1,4 +1,4 @@
-"""`unialign embed`: encode images, texts, sounds, videos and vectors into a store of features."""
+"""`unialign embed`: encode images, text, audio, video and vectors into a store of features."""
 
 import argparse
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="embed",
-    summary="encode images, texts, sounds, videos and vectors into a store of features",
+    summary="encode images, text, audio, video and vectors into a store of features",
     usage="SOURCE ... [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

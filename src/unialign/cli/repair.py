@@ -55,7 +55,7 @@ def split_space(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:
-    """Files in the results folder are replaced."""
+    """Raise ConfigError if a source is in the results folder, whose files are replaced."""
     folder = out.resolve()
     for source in sources:
         paths = [Path(text) for text in (source, source.partition("=")[2]) if text]

@@ -1,4 +1,4 @@
-"""`unialign search`: find items by text, images, sounds, other items or vectors."""
+"""`unialign search`: find items by text, images, audio, other items or vectors."""
 
 import argparse
 from pathlib import Path
@@ -84,7 +84,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="search",
-    summary="find items by text, images, sounds, other items or vectors",
+    summary="find items by text, images, audio, other items or vectors",
     usage="SOURCE (--text TEXT | --image FILE | --item KEY | ...) [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -97,7 +97,9 @@ class HyperparameterSearchConfig(Config):
         "metrics after a quarter or half of its steps",
     )
     seeds: int = setting(
-        3, "number of seeds with which the best settings are trained before one is chosen, and of the final runs",
+        3,
+        "number of seeds with which the best settings are trained before one is chosen, and of the final runs; fewer "
+        "if the time of `minutes` is used",
         integer(1, 100),
     )  # fmt: skip
     top: int = setting(3, "number of best settings that are trained with all seeds", integer(1, 100))

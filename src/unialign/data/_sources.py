@@ -60,7 +60,7 @@ def open_collection(
 
 
 def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
-    """Open the id files beside the arrays; a file with another number of ids is left out, with a note."""
+    """Open the id files next to the arrays; a file with a different number of ids is left out, with a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
         # `ids_beside` returns absolute paths.
@@ -89,7 +89,9 @@ def list_sources(sources: Sources) -> list[Source]:
 
 
 def find_store(source: object) -> EmbeddingStore | None:
-    """`./NAME` is a path, even if NAME is a built-in data set."""
+    """Return the store of a built-in data set or a given store; `./NAME` is a path, even if NAME is a built-in data
+    set.
+    """
     if isinstance(source, EmbeddingStore):
         return source
     if isinstance(source, str) and source in list_datasets():

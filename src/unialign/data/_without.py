@@ -37,7 +37,7 @@ def without_items(store: EmbeddingStore, keys: Sequence[str]) -> EmbeddingStore:
     """
     known = {key: row for row, key in enumerate(unique_keys(store))}
     if isinstance(keys, str):
-        raise ConfigError(f"keys must be a list, got the text {keys!r}; pass [{keys!r}]")
+        raise ConfigError(f"keys must be a list, got the string {keys!r}; pass [{keys!r}]")
     for key in keys:
         if key not in known:
             raise ConfigError(f"the store {store.name!r} has no item {key!r}{suggestion(str(key), list(known))}")

@@ -122,7 +122,7 @@ def _scaled(rows_bD: Array) -> tuple[Array, Array]:
 
 
 def unit_rows(rows_bD: Array) -> tuple[Array, Array]:
-    """Zero rows stay zero."""
+    """Return unit rows and norms; zero rows stay zero."""
     rows_bD = rows_bD.astype(np.float64)
     largest_b1 = np.abs(rows_bD).max(1, keepdims=True, initial=0.0)
     scaled_bD = rows_bD / np.where(largest_b1 > 0, largest_b1, 1.0)

@@ -202,7 +202,7 @@ def _rotated(f: DriftFacts) -> tuple[str, str]:
 
 def _changed(f: DriftFacts) -> tuple[str, str]:
     text = (
-        "All rows changed, but each is still similar to its counterpart: the median cosine is "
+        "All rows changed, but each row is still similar to its counterpart: the median cosine is "
         f"{number(1 - f.median_error)} (other items: {number(f.sample.random_cosine)}).{_neighbor_words(f)}"
     )
     return text, (

@@ -19,8 +19,8 @@ _BINS = 60
 
 
 def sketch(measured: Measurements, sample: ItemSample) -> dict[str, Any]:
-    """`map` holds [x, y] on the first two principal axes (None where absent), `cosines` the histograms of each pair.
-    Empty for unequal dims or fewer than 3 items.
+    """Return the data of the plots: `map` holds [x, y] on the first two principal axes (None where absent), and
+    `cosines` the histograms of each pair. Empty for unequal dims or fewer than 3 items.
     """
     names = list(measured.modalities)
     position_n = np.flatnonzero(np.any([sample.usable[name].numpy() for name in names], axis=0))

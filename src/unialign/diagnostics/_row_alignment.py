@@ -69,7 +69,7 @@ def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed:
 
 
 def _centered(sample: ItemSample, name: str) -> Tensor:
-    """Unusable rows are 0."""
+    """Return rows minus their mean; unusable rows are 0."""
     usable_n1 = sample.usable[name][:, None]
     mean_D = sample.z[name].sum(0) / usable_n1.sum().clamp(min=1)
     return torch.where(usable_n1, sample.z[name] - mean_D, 0.0)

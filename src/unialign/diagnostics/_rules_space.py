@@ -89,8 +89,8 @@ _COLLAPSE = RuleTable(
              lambda c: c.m.spread_rank < _low_rank(c.m.possible_rank),
              "{name} has low rank: {m.spread_rank:number} of {m.possible_rank:,} directions hold its variance "
              "(effective rank of the centered rows).",
-             "Few directions distinguish few items: more varied training pairs, a smaller weight decay or a uniformity "
-             "term raise the rank. If a low rank is intended, a smaller dim is sufficient."),
+             "Few directions can distinguish only few items: more varied training pairs, a smaller weight decay or a "
+             "uniformity term raise the rank. If a low rank is intended, a smaller dim is sufficient."),
     ),
     otherwise=(
         _largest_cosine,

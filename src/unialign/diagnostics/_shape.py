@@ -34,9 +34,9 @@ class ShapeStats:
 def measure_shape(
     x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], weights_Rn: Tensor, *, seed: int
 ) -> ShapeStats:
-    """The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the
-    centered unit rows, and 0 if the estimate is negative. It is the part of the modality gap that does not depend on
-    the distance between the means (arXiv 2604.00279).
+    """Compare two modalities. The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012,
+    Lemma 6) of the centered unit rows, and 0 if the estimate is negative. The gap is the part of the modality gap that
+    does not depend on the distance between the means (arXiv 2604.00279).
     """
     code_n = torch.from_numpy(class_n)
     different_nn = code_n[:, None] != code_n

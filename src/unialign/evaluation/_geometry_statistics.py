@@ -42,7 +42,7 @@ def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
 
 
 def _wang_isola(x_ND: Tensor) -> float:
-    """log mean_{i != j} exp(-2 |x_i - x_j|^2)."""
+    """Return log mean_{i != j} exp(-2 |x_i - x_j|^2)."""
     x_ND = x_ND.double()
     total = -float(len(x_ND))  # subtract the N self pairs, each of value 1
     for tile_TD in torch.split(x_ND, 1024):

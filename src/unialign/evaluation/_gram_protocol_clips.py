@@ -91,7 +91,7 @@ def with_modality(clips: Clips, name: str) -> Clips:
 
 
 def _unit(z: Tensor) -> Tensor:
-    """Rows that were normalized in float32 are normalized again, since volumes near 0 need all digits."""
+    """Normalize rows in float64 again, since volumes near 0 need all digits."""
     z = z.double()
     norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     return z / torch.where(norms > 0, norms, 1.0)

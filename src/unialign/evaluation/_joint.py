@@ -77,7 +77,7 @@ def joint_retrieval(
 
 
 def tuple_bases(z_KnD: Tensor, present_Kn: Tensor) -> Tensor:
-    """Volume spanned by each tuple without the target, (n,)."""
+    """Return the volume spanned by each tuple without the target, (n,)."""
     return orthonormal_rows(list(z_KnD), present_Kn)[0]
 
 
@@ -90,7 +90,9 @@ def joint_scores(
     *,
     largest_base: Tensor | None = None,
 ) -> Tensor:
-    """Larger is better. `largest_base` is the maximum of `tuple_bases` over all tuples that are ranked together."""
+    """Return scores, where larger is better. `largest_base` is the maximum of `tuple_bases` over all tuples that are
+    ranked together.
+    """
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
     if score == "centroid":

@@ -124,7 +124,7 @@ def direction_values(result: RetrievalResult) -> dict[str, float]:
 
 
 def item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
-    """NaN for items without a score."""
+    """Return (N,) scores of a metric; NaN for items without a score."""
     rows_S, result = found
     scores_N = torch.full((items,), torch.nan, dtype=torch.float64)
     scores_N[rows_S] = result.scores(metric)

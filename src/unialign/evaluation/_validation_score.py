@@ -23,7 +23,9 @@ _MOST_QUERIES = 4096
 
 
 def check_selection_metric(name: str, option: str) -> Literal["higher", "lower"]:
-    """`name` is `auto` or the name of an evaluation metric."""
+    """Return the better direction of a metric; raise ConfigError unless `name` is `auto` or a metric with such a
+    direction.
+    """
     if name == "auto":
         return "higher"
     metrics = all_metrics()
@@ -39,16 +41,17 @@ def validation_rows(store: EmbeddingStore, option: str) -> NDArray[np.int64]:
     rows_N = store.rows("val")
     if len(rows_N) < 2:
         raise ConfigError(
-            f"{option} needs a validation split, but {store.name!r} has {len(rows_N)} validation items; give items "
-            f"split='val' when the store is written (`unialign.data.random_split` keeps groups together), or omit "
+            f"{option} needs a validation split, but {store.name!r} has {len(rows_N)} validation items; assign "
+            "items to split='val' when the store is written (`unialign.data.random_split` keeps groups together), "
+            "or omit "
             f"{option}"
         )
     return rows_N
 
 
 def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
-    """At most 4,096 random items, the same in every call, are queries. All items are in the gallery. `auto` is the mean
-    logarithm of R@1, joint R@1 and label mAP.
+    """Return a metric on the validation split. The queries are at most 4,096 random items, the same in every call; the
+    gallery contains all items. `auto` is the mean logarithm of R@1, joint R@1 and label mAP.
     """
     names = SELECTION_METRICS if metric == "auto" else (metric,)
     chosen = validation_metrics(store, space, names)

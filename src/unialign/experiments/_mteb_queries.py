@@ -21,8 +21,8 @@ TOLERANCE = 1e-4
 
 
 def read_qrels(folder: Path, task: str) -> dict[Part, Qrels] | None:
-    """`TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance. `TASK.tsv` has the
-    format of BEIR and is used for the split `test`.
+    """Read relevances. `TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance.
+    `TASK.tsv` has the format of BEIR and is used for the split `test`.
     """
     for path in (folder / f"{task}.json", folder / f"{task}_qrels.json"):
         if path.is_file():

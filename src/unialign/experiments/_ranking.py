@@ -202,7 +202,7 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
 
 
 def _range(scores_MT: Array) -> tuple[float, float]:
-    """[0, 1] for fractions, [-1, 1] for correlations; otherwise unlimited or from 0."""
+    """Return the range of scores: [0, 1] for fractions, [-1, 1] for correlations; otherwise unlimited or from 0."""
     least, largest = float(scores_MT.min()), float(scores_MT.max())
     if least >= -1 and largest <= 1:
         return (0.0 if least >= 0 else -1.0), 1.0
@@ -233,8 +233,8 @@ def _ranked(
 
 
 def _resampled(table: ScoreTable, statistic: Statistic, resamples: int, seed: int) -> tuple[Array, Array, int]:
-    """Deviations are multiplied by sqrt(n / (n - 1)), since the standard deviation of a bootstrap mean is too small by
-    this factor.
+    """Return resampled means, whose deviations are multiplied by sqrt(n / (n - 1)), since the standard deviation of a
+    bootstrap mean is too small by this factor.
     """
     tasks = len(table.tasks)
     points_M = _statistic(table.scores_MT, statistic)
@@ -261,7 +261,7 @@ def _statistic(scores_MT: Array, statistic: Statistic) -> Array:
 
 
 def _borda(scores_MT: Array) -> Array:
-    """Fraction of the other models with a lower score, averaged over tasks; a tie adds one half."""
+    """Return the fraction of the other models with a lower score, averaged over tasks; a tie adds one half."""
     above_MT = (scores_MT[:, None] > scores_MT[None]).sum(1)
     equal_MT = (scores_MT[:, None] == scores_MT[None]).sum(1) - 1
     return np.asarray((above_MT + 0.5 * equal_MT) / max(1, len(scores_MT) - 1))
@@ -286,7 +286,7 @@ def _tests(points_M: Array, values_RM: Array, units: int) -> tuple[Array, Array]
 
 
 def _groups(separable_MM: NDArray[np.bool_]) -> list[int]:
-    """A model separable from the first model of a group starts the next group."""
+    """Return the group of each model; a model separable from the first model of a group starts the next group."""
     groups: list[int] = []
     first = 0
     for m in range(len(separable_MM)):

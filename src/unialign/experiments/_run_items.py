@@ -62,7 +62,7 @@ def run_items(
     target = folder / EVALUATED_FOLDER
     evaluated = finished_features(target, part, encoders, embedding)
     if evaluated is None:
-        # An interrupted evaluation continues, but the store of another split is replaced.
+        # Continue an interrupted evaluation, but replace the store of a different split.
         overwrite: Literal["never", "replace"] = "replace" if target.exists() else "never"
         evaluated = embed_with(
             embedding.replace(allow_changed=False, retry_broken=False),

@@ -10,7 +10,7 @@ _STEPS, _PRECISION, _TINY = 500, 1e-14, 1e-300
 
 
 def two_sided_p(t: float, freedom: float) -> float:
-    """P(|T| >= |t|)."""
+    """Return P(|T| >= |t|)."""
     if math.isnan(t):
         return math.nan
     if math.isinf(t):
@@ -31,7 +31,7 @@ def quantile(probability: float, freedom: float) -> float:
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b) for x in [0, 1]."""
+    """Return I_x(a, b) for x in [0, 1]."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))

@@ -109,7 +109,7 @@ def compare_entries(
 
 
 def _decide(records: list[dict[str, Any]]) -> None:
-    """P-values outside the declared family remain uncorrected."""
+    """Add verdicts and corrected p-values; p-values outside the declared family remain uncorrected."""
     family = [record for record in records if (record["metric"] in METRICS and METRICS[record["metric"]].primary)]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected

@@ -72,7 +72,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
 
 
 def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items; NaN if there are no pairs."""
+    """Return mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items; NaN if there are no pairs."""
     e_KBD = torch.where(known_KB[..., None], residual_KBD, 0.0)
     squared_B = e_KBD.square().sum((0, -1))
     cross_B = e_KBD.sum(0).square().sum(-1) - squared_B

@@ -226,7 +226,7 @@ def _measure(batch: Batch, a: int, temperature: float, direction: Direction, wei
 
 
 def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
-    """x - <x, z> z for unit z, the tangential component of a force."""
+    """Return x - <x, z> z for unit z, the tangential component of a force."""
     return x_BD - (x_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 

@@ -257,7 +257,7 @@ def holder_upper_bound(
 
 
 def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
-    """Bytes for the tuples of `exact`, or for the kernel values saved for the gradient."""
+    """Return the number of bytes for the tuples of `exact`, or for the kernel values saved for the gradient."""
     counts = [len(z_ND) for z_ND in rows]
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":

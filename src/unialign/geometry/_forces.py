@@ -115,7 +115,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(B,) logsumexp of the negatives of each query (anchor rows), and (B,) log-odds of its positive."""
+    """Return (B,) logsumexp of the negatives of each query (anchor rows), and (B,) log-odds of its positive."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

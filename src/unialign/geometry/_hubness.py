@@ -26,7 +26,7 @@ class HubnessResult:
 
     Attributes:
         counts: (G,) float64 counts N_k, the number of queries with the row among their k nearest. Rows that tie for the
-            last places of a query share these places, so counts may be fractional; their sum is Q k.
+            last ranks of a query share these ranks, so counts may be fractional; their sum is Q k.
         k: number of neighbors per query.
         queries: number of queries, Q.
         skewness: mean of (N_k - mean)^3 divided by the cubed standard deviation; 0 if all counts are equal.
@@ -106,7 +106,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
     retrieved = min(len(gallery), k + _SPARE)
     scores_QW, rows_QW = top_k(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # Share places between ties. If ties were sorted by index, the first of several equal rows would be a hub, and the
+    # Share ranks between ties. If ties were sorted by index, the first of several equal rows would be a hub, and the
     # others would be antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW

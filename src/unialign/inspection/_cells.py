@@ -36,7 +36,7 @@ class CellReport:
         broken: cell number -> (code, detail).
         decoded: number of cells in the sample.
         sizes: size of each decoded cell in the unit of its kind.
-        silent: number of decoded sounds whose samples are all 0.
+        silent: number of decoded audio files whose samples are all 0.
         blank: number of decoded cells without content.
     """
 

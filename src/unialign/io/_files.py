@@ -73,7 +73,7 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
 
 
 def temporary_sibling(path: Path, suffix: str) -> Path:
-    """`is_leftover` recognizes the name."""
+    """Return a random name next to a path, which `is_leftover` recognizes."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
 
 
@@ -82,7 +82,7 @@ def is_leftover(path: Path) -> bool:
 
 
 def discard_leftovers(folder: Path) -> None:
-    """No other process may be writing in the folder."""
+    """Delete the temporary files that killed processes left; no other process may be writing in the folder."""
     for entry in filter(is_leftover, list(folder.iterdir())):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -119,7 +119,7 @@ def sync_folder(path: Path) -> None:
 
 
 def digest(data: bytes | Iterable[bytes]) -> str:
-    """Hexadecimal sha256."""
+    """Return the hexadecimal sha256."""
     hasher = hashlib.sha256()
     for chunk in _chunks(data):
         hasher.update(chunk)

@@ -104,7 +104,9 @@ def load_folder(
     *,
     revision: str | None = None,
 ) -> M:
-    """`build` is called on the meta device, so it allocates no memory and draws no random numbers."""
+    """Load a model from a folder. `build` is called on the meta device, so it allocates no memory and draws no random
+    numbers.
+    """
     folder = local_folder(source, f"a saved {kind}", revision=revision, allow_patterns=[CONFIG, WEIGHTS])
     config = _find_config(kind, folder)
     for file in (config, folder / WEIGHTS):
@@ -164,7 +166,9 @@ def _find_config(kind: str, folder: Path) -> Path:
 
 
 def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> bool:
-    """`key` is the entry of the configuration with the sha256 of the weights."""
+    """Return whether a save was interrupted after the weights were moved. `key` is the entry of the configuration with
+    the sha256 of the weights.
+    """
     pending = folder / STAGING / config
     if not pending.is_file() or (folder / STAGING / weights).exists() or not (folder / weights).is_file():
         return False

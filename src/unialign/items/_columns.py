@@ -26,7 +26,7 @@ __all__ = ["SPLITS", "Columns", "build_columns", "check_key", "duplicate_id"]
 Array = NDArray[Any]
 
 SPLITS = ("train", "val", "test")
-# Entries of a record beside `id`, `cells` and `split`, which are texts or integers.
+# Entries of a record other than `id`, `cells` and `split`, which are strings or integers.
 VALUES = ("group", "ids", "label")
 _KNOWN = frozenset(("id", "cells", "split", *VALUES))
 _CHUNK = 1 << 15
@@ -199,7 +199,7 @@ def _array(texts: list[str], where: Callable[[int], str], start: int) -> Array:
     except UnicodeEncodeError:
         row = next(row for row, text in enumerate(texts, start) if has_surrogate(text))
         raise DataError(
-            f"{where(row)}: a text has an unpaired surrogate, which is not Unicode text; write it again as UTF-8"
+            f"{where(row)}: a string has an unpaired surrogate, which is not Unicode text; write it again as UTF-8"
         ) from None
 
 

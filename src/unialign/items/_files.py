@@ -119,7 +119,7 @@ def _description(table: Table, target: Path, sha256: str, size: int) -> dict[str
 
 
 def _saved_root(root: Path, target: Path) -> str:
-    # Use relative paths for a table inside or beside its root, so that both can be moved together.
+    # Use relative paths for a table inside or next to its root, so that both can be moved together.
     if target.is_relative_to(root) or root.is_relative_to(target.parent):
         return Path(os.path.relpath(root, target)).as_posix()
     return root.as_posix()

@@ -169,7 +169,7 @@ class Items:
         """Write the table into a folder atomically, and return it.
 
         Args:
-            path: the folder to create. A table in or beside the folder of its media refers to them by relative paths.
+            path: the folder to create. A table in or next to the folder of its media refers to them by relative paths.
             overwrite: "replace" replaces an existing table, but never other files at `path`.
 
         Raises:

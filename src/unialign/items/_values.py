@@ -54,7 +54,9 @@ def texts_given(values: object, what: str, items: int) -> Array:
     try:
         return np.array(found, dtype=StringDType())
     except UnicodeEncodeError as error:
-        raise DataError(f"{what} has a text with an unpaired surrogate ({error}); write it again as UTF-8") from None
+        raise DataError(
+            f"{what} contains a string with an unpaired surrogate ({error}); write it again as UTF-8"
+        ) from None
 
 
 def split_given(split: object, items: int) -> Array:

@@ -39,7 +39,7 @@ def is_seekable(container: Any) -> bool:
 
 @contextlib.contextmanager
 def _opened(stream: BinaryIO, options: dict[str, str]) -> Iterator[Any]:
-    av = optional_module("av", "decoding videos and some sounds", "video")
+    av = optional_module("av", "decoding video and some audio", "video")
     try:
         with av.open(
             stream, "r", options={"format_whitelist": _FORMATS, **options}, metadata_errors="ignore"

@@ -81,7 +81,7 @@ def weighted_mean(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
 
 
 def weighted_median(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """Integer weights are repetition counts; NaN scores are ignored."""
+    """Return (R,) weighted medians. Integer weights are repetition counts; NaN scores are ignored."""
     defined_N = ~torch.isnan(scores_N)
     sorted_N, order_N = scores_N[defined_N].sort()
     running_RN = weights_RN[:, defined_N][:, order_N].cumsum(1)

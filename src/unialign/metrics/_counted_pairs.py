@@ -25,8 +25,8 @@ def retrieval_from_counts(
     gallery: int,
     k: Sequence[int] = (1, 5, 10),
 ) -> RetrievalResult:
-    """`above_P` counts rows whose score is larger by more than 1e-12, `level_P` those within 1e-12, including the
-    positive.
+    """Compute the metrics of each query. `above_P` counts rows whose score is larger by more than 1e-12, and `level_P`
+    rows whose score is within 1e-12, including the positive.
     """
     rows_S, place_P, positives_S = torch.unique(query_P, return_inverse=True, return_counts=True)
     best_S = torch.full((len(rows_S),), -torch.inf, dtype=torch.float64)

@@ -11,7 +11,7 @@ from unialign.errors import ShapeError
 
 
 def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
-    """int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
+    """Return int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
     values_N = _labels(labels, name, rows)
     return torch.from_numpy(np.unique(values_N, return_inverse=True)[1].astype(np.int64).reshape(-1))
 
@@ -27,7 +27,7 @@ def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[
 
 
 def label_codes(labels: Any, name: str, *, rows: int) -> np.ndarray[Any, Any]:
-    """Unlabeled rows (negative integers and empty strings) have code -1."""
+    """Return codes of labels; unlabeled rows (negative integers and empty strings) have code -1."""
     values_N = _labels(labels, name, rows)
     if values_N.dtype.kind in "US":
         texts_N = values_N.astype(str)

@@ -24,12 +24,12 @@ class Tables:
         self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
 
     def single(self, above: Tensor, tied: Tensor, ties: Ties, cutoffs: Cutoffs) -> Tensor:
-        """Sums of `block` for queries with one positive, (C, 2, Q)."""
+        """Return the sums of `block` for queries with one positive, (C, 2, Q)."""
         found, one = torch.zeros_like(above), torch.ones_like(above)
         return torch.stack([torch.stack(self.block(above, tied + 1, found, one, ties, k)) for k in cutoffs])
 
     def ideal(self, positives_q: Tensor, gain_qG: Tensor | None, cutoffs: Cutoffs) -> Tensor:
-        """Discounted gain under the best possible ranking (the ideal DCG), (C, q)."""
+        """Return the discounted gain under the best possible ranking (the ideal DCG), (C, q)."""
         size = len(self.discount) - 1
         if gain_qG is None:
             return torch.stack([self.discount[positives_q.clamp(max=size if k is None else k)] for k in cutoffs])
@@ -80,7 +80,7 @@ def ranked_sums(
     tolerance: float,
     cutoffs: Cutoffs,
 ) -> Tensor:
-    """Sums of precisions and of discounted gains over all positives of each query, (C, 2, q)."""
+    """Return sums of precisions and of discounted gains over all positives of each query, (C, 2, q)."""
     queries, gallery = s_qG.shape
     s_qG, order_qG = s_qG.sort(dim=1, descending=True)
     is_positive_qG = is_positive_qG.gather(1, order_qG)
@@ -115,7 +115,7 @@ def ranked_sums(
 def _graded_gains(
     gain_qG: Tensor, start_qG: Tensor, end_qG: Tensor, tables: Tables, ties: Ties, cutoffs: Cutoffs
 ) -> Tensor:
-    """Discounted gains of ranked candidates, (C, q); the block of candidate g has ranks start + 1..end."""
+    """Return discounted gains of ranked candidates, (C, q); the block of candidate g has ranks start + 1..end."""
     gallery = gain_qG.shape[1]
     discount = tables.discount.to(gain_qG.device)
     if ties != "expected":

@@ -51,7 +51,7 @@ class RankCounts:
     cut: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def ranks(self, ties: Ties) -> Tensor:
-        """1 + g + T / (p + 1) for `expected`."""
+        """Return ranks; 1 + g + T / (p + 1) for `expected`."""
         first = 1.0 + self.above.double()
         if ties == "optimistic":
             return first
@@ -59,13 +59,13 @@ class RankCounts:
         return first + (tied if ties == "pessimistic" else tied / (self.tied_positives.double() + 1.0))
 
     def reciprocal_ranks(self, ties: Ties) -> Tensor:
-        """The mean of 1 / rank (not 1 / mean rank) for `expected`."""
+        """Return 1 / rank; its mean (not 1 / mean rank) for `expected`."""
         if ties != "expected":
             return self.ranks(ties).reciprocal()
         return _expected_reciprocal(self.above, self.tied, self.tied_positives)
 
     def hits(self, k: int, ties: Ties) -> Tensor:
-        """Probability that at least one positive is in the top k."""
+        """Return the probability that at least one positive is in the top k."""
         if ties != "expected":
             return (self.ranks(ties) <= k).double()
         return _hit_probability(self.above, self.tied, self.tied_positives, k)
@@ -80,7 +80,9 @@ def count_ranks(
     tolerance: float = TIE_TOLERANCE,
     k: Sequence[int] = (),
 ) -> RankCounts:
-    """`score` maps row numbers of queries to (q, G) scores, which may be infinite. Memory is O(batch_size * G)."""
+    """Count the ranks of positives. `score` maps row numbers of queries to (q, G) scores, which may be infinite. Memory
+    is O(batch_size * G).
+    """
     gallery, positives_Q = positives.gallery, positives.counts()
     tables = Tables(gallery)
     cutoffs = (None, *k)

@@ -65,7 +65,7 @@ DATA = {
             {"clips (train)": 10009, "clips (test)": 4917},
         ),
         _data("vatex", "VATEX: videos with ten captions each", {"clips (test)": 1500, "captions (test)": 15000}),
-        _data("audiocaps", "AudioCaps: sounds with captions", {"clips (test)": 729}),
+        _data("audiocaps", "AudioCaps: audio clips with captions", {"clips (test)": 729}),
         _data("youcook", "YouCook2: clips of recipes with one caption each", {}),
         _data("vast", "VAST-27M or a part of it: clips with captions of video, audio and subtitles", {}),
     )

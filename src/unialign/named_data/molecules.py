@@ -55,7 +55,7 @@ def read(folder: Path) -> Items:
 
 
 def _measured(chemicals: Any, name: str, compound: str) -> float | None:
-    """Decimal logarithm of the first value that is not estimated from the structure."""
+    """Return the decimal logarithm of the first value that is not estimated from the structure."""
     method = next((m for m in getattr(chemicals, f"{name}_methods")(compound) if m not in _ESTIMATES), None)
     value = None if method is None else getattr(chemicals, name)(compound, method=method)
     return math.log10(value) if value is not None and value > 0 else None

@@ -1,4 +1,4 @@
-"""Picture cards of qABCs: a picture, an English word, the spoken word and a sound."""
+"""Picture cards of qABCs: a picture, an English word, the spoken word and a sound effect."""
 
 import re
 from collections.abc import Iterator

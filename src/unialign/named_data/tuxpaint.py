@@ -44,7 +44,7 @@ def read(folder: Path) -> Items:
 
 
 def _caption(path: Path) -> str:
-    """The first line is English; the other lines are translations."""
+    """Return the English caption, which is the first line; the other lines are translations."""
     lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
     return lines[0].strip() if lines else ""
 

@@ -93,7 +93,7 @@ def _layout(
     if not tops:
         raise _no_media(found)
     if tops.get("") == {"text"} and len(tops) > 2:
-        del tops[""]  # text files beside the subfolders, such as README.txt
+        del tops[""]  # text files next to the subfolders, such as README.txt
     kinds = set().union(*tops.values())
     by_folder: dict[str, tuple[str, ...]] = {top.rstrip("/"): (top,) for top in sorted(tops)}
     by_kind: dict[str, tuple[str, ...]] = {kind: SUFFIXES[kind] for kind in KINDS if kind in kinds}

@@ -1,4 +1,4 @@
-"""Find the manifest beside the media of a folder, such as the `metadata.csv` of Hugging Face folders."""
+"""Find the manifest next to the media of a folder, such as the `metadata.csv` of Hugging Face folders."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -108,5 +108,5 @@ def _texts(entry: dict[str, Any], key: str, where: str) -> list[str]:
     value = entry.get(key)
     listed = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
-        raise DataError(f"{where}: {key!r} must be a text or a list of texts, got {value!r:.80}")
+        raise DataError(f"{where}: {key!r} must be a string or a list of strings, got {value!r:.80}")
     return [text for text in listed if text.strip()]

@@ -83,7 +83,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
 
 
 def ids_beside(paths: Iterable[Path]) -> list[Path]:
-    """Find `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy` beside plain arrays."""
+    """Find `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy` next to plain arrays."""
     listed = [Path(os.path.abspath(path)) for path in paths]
     found: dict[Path, None] = {}
     for path in listed:

@@ -169,7 +169,7 @@ def kind_of_name(name: str) -> Kind | None:
 
 
 def suffix_of(name: str) -> str:
-    """Return the text from the last dot of the base name; "" for names without a dot or with only a leading dot."""
+    """Return the suffix from the last dot of the base name; "" for names without a dot or with only a leading dot."""
     base = name.rpartition("/")[2]
     stem, dot, rest = base.rpartition(".")
     return dot + rest if stem else ""

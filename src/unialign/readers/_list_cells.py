@@ -63,7 +63,7 @@ class ListCells:
 
 
 def _integer(cell: Any) -> int:
-    """Convert a text to an integer; raise ValueError if it differs from str(int), as in "007"."""
+    """Convert a string to an integer; raise ValueError if it differs from str(int), as in "007"."""
     number = int(cell)
     if isinstance(cell, float | bool) or str(number) != str(cell).strip():
         raise ValueError(cell)

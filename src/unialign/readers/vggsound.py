@@ -28,7 +28,7 @@ class VGGSoundReader:
     """Reader of a folder with `vggsound.csv`; or of the file alone, if the reader is chosen by its name.
 
     A line has the id of a video, the start of the clip in seconds, the label and the split; the file has no line of
-    column names. The clip of a line is `ID_START.mp4` with START in six digits, beside the table or in a subfolder.
+    column names. The clip of a line is `ID_START.mp4` with START in six digits, next to the table or in a subfolder.
     Every line is an item, even if the clip is missing. The audio of an item is the audio stream of the clip, and the
     text is the label.
     """

@@ -106,7 +106,7 @@ def _chart(part: Mapping[str, Any], direction: str, key: str) -> Any:
 
 
 def _tables(name: str, part: Mapping[str, Any], found: Mapping[str, Any], names: Mapping[str, str]) -> list[Any]:
-    """One table per direction."""
+    """Return one table per direction."""
     title = "All clips" if name == "all" else "Clips with audio"
     tables = []
     for direction, shown in names.items():
@@ -139,7 +139,7 @@ def _cells(entry: Mapping[str, Any], cutoffs: Sequence[int]) -> list[tuple[str, 
 
 
 def _published(found: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of the evaluated space come first."""
+    """Return the table of published numbers, with the rows of the evaluated space first."""
     rows = []
     for row in (*published["own"], *published["rows"]):
         values = (row["text_to_clip"], row["clip_to_text"])

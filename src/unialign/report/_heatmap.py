@@ -111,7 +111,7 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    """The opacity works on light and dark backgrounds."""
+    """Return an opacity that works on light and dark backgrounds."""
     return 0.06 + 0.94 * fraction
 
 

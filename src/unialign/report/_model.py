@@ -129,7 +129,7 @@ class ComparisonResults:
         return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
 
     def chance(self, metric: str) -> float:
-        """NaN for metrics other than R@1, and for files without chance levels."""
+        """Return the chance level; NaN for metrics other than R@1, and for files without chance levels."""
         return mean_chance(self.runs[0].directions).get(metric, math.nan)
 
     def runs_of(self, objective: str) -> list[Run]:

@@ -73,7 +73,7 @@ def plot_map(sketch: Mapping[str, Any]) -> Plot:
 
 
 def read_map(sketch: Mapping[str, Any]) -> PCAMap:
-    """NaN where a modality is absent."""
+    """Convert the map in the results to arrays; NaN where a modality is absent."""
     points = {
         name: np.array([[math.nan, math.nan] if xy is None else xy for xy in rows], dtype=np.float64)
         for name, rows in sketch["map"].items()

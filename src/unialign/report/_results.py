@@ -12,7 +12,7 @@ from unialign.errors import DataError
 def read_results(
     folder: str | os.PathLike[str], command: str, what: str, is_valid: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """`what` is the content that `is_valid` looks for, for messages."""
+    """Read `results.json`; raise DataError unless `is_valid` accepts the content, which `what` names in the message."""
     source = Path(folder) / "results.json"
     try:
         results = json.loads(source.read_text("utf-8"))

@@ -175,7 +175,7 @@ def _summary(
 
 
 def read_estimate(entry: Mapping[str, Any]) -> MetricEstimate:
-    """Missing numbers become NaN."""
+    """Read an estimate; missing numbers become NaN."""
     return MetricEstimate(*(number(entry.get(key)) for key in ("mean", "low", "high")))
 
 

@@ -11,7 +11,7 @@ Cell = tuple[str, str]  # value, and the small text below it
 
 
 def column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
-    """All values of a column have the same number of decimals."""
+    """Format a column, with the same number of decimals for all values."""
     estimates = [read_estimate(v) if isinstance(v, Mapping) else MetricEstimate(number(v)) for v in values]
     fmt = max((number_format([e.mean], unit=unit) for e in estimates), key=lambda found: found.decimals)
     return [(fmt.with_unit(e.mean), fmt.interval_with_unit(e.low, e.high)) for e in estimates]
