@@ -3,7 +3,7 @@
 Shapes: `S` seeds or splits, `R` resamples.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -18,7 +18,9 @@ from research._front_plan import CLOSED, FrontPlan
 from research._front_regimes import REGIMES, regimes_of
 from research._records import Record
 
-__all__ = ["complete_trials", "kept_rows", "mechanism_rows", "regime_rows", "test_rows"]
+__all__ = ["complete_trials", "geometry_rows", "kept_rows", "mechanism_rows", "regime_rows", "test_rows"]
+
+Cells = dict[Hashable, list[tuple[float | None, float | None]]]
 
 
 def complete_trials(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[list[Record]]]:
@@ -35,7 +37,8 @@ def complete_trials(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[l
 # --- paired tests on test rows --------------------------------------------------------------------------------------
 
 
-def test_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
+def _test_records(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[Record]]:
+    """Return the records of the objectives of which all seeds are finished, and that of kernel GCCA."""
     runs = {}
     for entry in plan.entries:
         jobs = [plan.test_job(data, recipe, entry, seed) for seed in plan.options.seeds]
@@ -45,8 +48,12 @@ def test_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any
             runs[entry] = known
     closed = plan.closed_job(data, None)
     record = None if closed is None or not runs else plan.record(closed)
-    if record is not None:
-        runs[CLOSED] = [record]
+    return runs if record is None else {**runs, CLOSED: [record]}
+
+
+def test_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
+    """Return means (without a baseline), and differences from InfoNCE and from kernel GCCA."""
+    runs = _test_records(plan, data, recipe)
     for metric in METRICS:
         values = {entry: _values(records, metric) for entry, records in runs.items() if metric in records[0].resampled}
         for entry, found in values.items():
@@ -66,20 +73,38 @@ def _values(records: Sequence[Record], metric: str) -> tuple[Tensor, list[float]
 
 
 def mechanism_rows(plan: FrontPlan, cells: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Correlate measures of geometry with joint R@1 over the trials of a data set, recipe and split."""
+    """Correlate measures of geometry with joint R@1, over trials and over the arms of the test.
+
+    Trials are ranked within a data set, recipe and split. An arm is an objective with its chosen settings; arms are
+    ranked within a data set and recipe, by their means over seeds.
+    """
     found = []
     for measure, label in MECHANISM.items():
         for recipe in plan.options.recipes:
-            trials: dict[Hashable, list[tuple[float | None, float | None]]] = {}
-            for data, own in cells:
-                if own != recipe:
-                    continue
-                for records in (r for trials_of in complete_trials(plan, data, own).values() for r in trials_of):
+            trials: Cells = {}
+            arms: Cells = {}
+            for data in (data for data, own in cells if own == recipe):
+                for records in (r for trials_of in complete_trials(plan, data, recipe).values() for r in trials_of):
                     for s, record in enumerate(records):
-                        pair = record.metrics.get(measure), record.metrics.get("joint_recall@1")
-                        trials.setdefault((data, own, s), []).append(pair)
-            found.append({"measure": measure, "label": label, "recipe": recipe, **rank_correlation(trials)})
-    return [one for one in found if one["runs"]]
+                        trials.setdefault((data, s), []).append(_with_joint(record.metrics, measure))
+                for row in geometry_rows(plan, data, recipe):
+                    arms.setdefault(data, []).append(_with_joint(row["means"], measure))
+            for level, pairs in (("trials", trials), ("arms", arms)):
+                if (correlation := rank_correlation(pairs))["runs"]:
+                    found.append({"measure": measure, "label": label, "recipe": recipe, "level": level, **correlation})
+    return found
+
+
+def _with_joint(metrics: Mapping[str, float], measure: str) -> tuple[float | None, float | None]:
+    return metrics.get(measure), metrics.get("joint_recall@1")
+
+
+def geometry_rows(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str, Any]]:
+    """Return the means over seeds of measures of geometry on the test rows."""
+    for objective, records in _test_records(plan, data, recipe).items():
+        names = [name for name in (*MECHANISM, "joint_recall@1") if name in records[0].metrics]
+        means = {name: fmean(record.metrics[name] for record in records) for name in names}
+        yield {"data": data, "recipe": recipe, "objective": objective, "means": means}
 
 
 # --- regimes --------------------------------------------------------------------------------------------------------

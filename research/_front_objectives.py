@@ -65,14 +65,16 @@ class Entry:
     uses_anchor: bool = False
 
 
-_TAU, _WEIGHT, _S = (0.03, 0.2, True), (0.4, 1.4, True), (2.0, 15.0, False)
+_TAU, _S = (0.03, 0.2, True), (2.0, 15.0, False)
 
 
-def _unialign(label: str, preset: str, *, weight: float, s: float = 0.0) -> Entry:
-    ranges = {"temperature": _TAU, "alignment_weight": _WEIGHT}
+def _unialign(
+    label: str, preset: str, *, weight: float, s: float = 0.0, scales: tuple[float, float] = (2.0, 15.0)
+) -> Entry:
+    ranges = {"temperature": _TAU, "alignment_weight": (0.4, 1.4, True)}
     published = {"temperature": 0.07, "alignment_weight": weight}
     if s:
-        ranges, published = {**ranges, "similarity_scale": _S}, {**published, "similarity_scale": s}
+        ranges, published = {**ranges, "similarity_scale": (*scales, False)}, {**published, "similarity_scale": s}
     options = {"preset": preset} | ({"anchor": "all"} if preset == "balanced" else {})
     return Entry(label, "unialign", options, ranges, published)
 
@@ -82,8 +84,9 @@ ENTRIES: Mapping[str, Entry] = {
     "unialign": _unialign("UniAlign, paper form", "balanced", weight=1.0),
     "small_batch": _unialign("UniAlign, small_batch (DCL)", "small_batch", weight=1.0),
     "retrieval": _unialign("UniAlign, retrieval", "retrieval", weight=0.7, s=5.0),
-    "joint_queries": _unialign("UniAlign, joint_queries", "joint_queries", weight=0.7, s=5.0),
-    "classes": _unialign("UniAlign, classes", "classes", weight=0.9, s=10.0),
+    # These two presets differ only in the scale, so their ranges are disjoint.
+    "joint_queries": _unialign("UniAlign, joint_queries", "joint_queries", weight=0.7, s=5.0, scales=(2.0, 7.0)),
+    "classes": _unialign("UniAlign, classes", "classes", weight=0.9, s=10.0, scales=(7.0, 15.0)),
     "infonce_similarity": Entry(
         "InfoNCE, similarity",
         "infonce",

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from research._front_comparisons import complete_trials, kept_rows, mechanism_rows, regime_rows, test_rows
+from research._front_comparisons import (
+    complete_trials,
+    geometry_rows,
+    kept_rows,
+    mechanism_rows,
+    regime_rows,
+    test_rows,
+)
 from research._front_data import DATA
 from research._front_measures import (
     METRICS,
@@ -96,6 +103,7 @@ def make_results(plan: FrontPlan) -> dict[str, Any]:
             "hypervolume": [found for cell in cells for found in _hypervolumes(plan, *cell)],
             "test": tests,
             "mechanism": mechanism_rows(plan, cells),
+            "geometry": [one for cell in cells for one in geometry_rows(plan, *cell)],
             "regimes": [one for cell in cells for one in regime_rows(plan, *cell)],
             "keep": kept,
         },
