@@ -151,7 +151,7 @@ def test_a_reference_rebuilds_the_encoder_and_finds_changes(tmp_path):
     assert loaded.fingerprint == encoder.fingerprint
     assert torch.equal(encode_media(loaded, models.images()), encode_media(encoder, models.images()))
     classifier(tmp_path / "net.onnx")  # other random weights
-    with pytest.raises(DataError, match="has other weights than its reference"):
+    with pytest.raises(DataError, match="has different weights than its reference"):
         load(reference)
 
 

@@ -124,5 +124,5 @@ def test_the_weights_of_a_trained_network_are_saved(tmp_path: Path):
     assert saved["fingerprint"] != encoder.fingerprint
     loaded = load(saved, folder=tmp_path)
     assert torch.equal(encode_media(loaded, models.images()), encode_media(encoder, models.images()))
-    with pytest.raises(DataError, match="has other weights than its reference"):
+    with pytest.raises(DataError, match="has different weights than its reference"):
         load({**saved, "stored": "reference"})

@@ -95,7 +95,7 @@ def test_other_classes_and_pickles_are_not_loaded(tmp_path):
     listed = json.loads((folder / "modules.json").read_text())
     for change, error, message in (
         ({"type": "os.path.join"}, ConfigError, "'os.path.join', which is not part of sentence-transformers"),
-        ({"path": "../other"}, DataError, "is outside of"),
+        ({"path": "../other"}, DataError, "is outside"),
     ):
         (folder / "modules.json").write_text(json.dumps([listed[0], listed[1] | change]))
         with pytest.raises(error, match=message):

@@ -130,7 +130,7 @@ def test_damaged_adapters(folder: Path, tmp_path: Path) -> None:
     fails("does not describe an adapter: alpha must be", alpha=-1)
     fails("does not describe an adapter: targets must be strings", targets=[3])
     fails("does not describe an adapter: 'NoneType'", targets=None)
-    fails("it has matrices for other layers, or of another rank than r", r=3)
+    fails("it has matrices for other layers, or of a rank other than r", r=3)
     fails("it has matrices for other layers", targets=["q_proj"])
     fails("does not fit .* no layer 'other'", targets=["other"])
     fails("was altered or truncated", sha256="0" * 64)

@@ -55,7 +55,7 @@ def test_differences_are_ignored_warned_about_or_raised():
     stored = witness(encoder).double()
     scale = stored.square().mean().sqrt()
     assert check_witness(encoder, (stored + 1e-4 * scale).tolist()) == pytest.approx(1e-4, rel=1e-2)
-    with pytest.warns(UserWarning, match=r"computes other features .* 0.01; .* are torch .* instead of torch 1.0"):
+    with pytest.warns(UserWarning, match=r"computes different features .* 0.01; .* are torch .* instead of torch 1.0"):
         check_witness(encoder, stored + 1e-2 * scale, packages={"torch": "1.0"})
     with pytest.raises(DataError, match="install the earlier versions, or embed the data again"):
         check_witness(encoder, stored + scale)
@@ -71,7 +71,7 @@ def test_a_changed_library_is_noticed_when_a_reference_is_loaded(monkeypatch):
     reference = encoder.reference
     original = SquarePixels.square
     monkeypatch.setattr(SquarePixels, "square", lambda self, image: original(self, image[::-1]))
-    with pytest.raises(DataError, match="builtin:color computes other features"):
+    with pytest.raises(DataError, match="builtin:color computes different features"):
         load(reference)
 
 
@@ -109,7 +109,7 @@ def test_weights_of_a_trained_encoder_are_checked(tmp_path):
     with torch.no_grad():
         encoder.module.weight_KD.mul_(2)
     saved = save(encoder, tmp_path)
-    with pytest.raises(DataError, match=r"has other weights than its reference"):
+    with pytest.raises(DataError, match=r"has different weights than its reference"):
         load({**saved, "stored": "reference"})
     loaded = load(saved, folder=tmp_path)
     assert torch.equal(encode_media(loaded, ["a cat"]), encode_media(encoder, ["a cat"]))

@@ -87,7 +87,7 @@ def reached(
 
 @contextmanager
 def _cut(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Detach the inputs of the first block, and what the later ones receive beside the output of the one before."""
+    """Detach the inputs of the first block, and the inputs of later blocks except the output of the previous block."""
 
     def first(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         return tree_map(_detached, args), tree_map(_detached, kwargs)

@@ -50,7 +50,7 @@ class BuiltEncoder:
         self._reference = dict(reference)
         self._forward, self._device = forward, device
         self._collate = stack if collate is None else collate
-        # Keeps the files of a copy as long as the copy.
+        # Keeps the files of a copy alive as long as the copy.
         self.files: Any = None
 
     @property
@@ -94,7 +94,7 @@ class BuiltEncoder:
         return self._sealed(body)
 
     def save_adapter(self, folder: Path) -> dict[str, Any]:
-        """Write only the adapter of the module; the weights below it must be those of the reference."""
+        """Write only the adapter of the module; the base weights must be those of the reference."""
         assert self.module is not None
         entry = write_adapter(self.module, folder)
         files = {ADAPTER_FILE: entry["sha256"]}

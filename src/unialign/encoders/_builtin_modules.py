@@ -81,7 +81,7 @@ def dense_counts(prepared: Sequence[Prepared], buckets: int) -> Batch:
 
 @torch.no_grad()
 def seed_weights(module: nn.Module, seed: int) -> None:
-    """Draw weights with the variance of He; biases are 0."""
+    """Draw weights with He initialization; biases are 0."""
     for place, layer in enumerate(module.modules()):
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             drawn = torch.from_numpy(seeded_uniform(tuple(layer.weight.shape), seed=1000 * seed + place))

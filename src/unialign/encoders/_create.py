@@ -40,8 +40,8 @@ def create(
         device: device of the module; `auto` is CUDA if available, else the CPU.
         dtype: floating-point type in which the module computes: `float32`, `float16` or `bfloat16`. Features are always
             float32.
-        offline: raise an error instead of downloading from the Hugging Face Hub. By default as the environment variable
-            `HF_HUB_OFFLINE` says.
+        offline: raise an error instead of downloading from the Hugging Face Hub. Default: the value of the environment
+            variable `HF_HUB_OFFLINE`.
 
     Examples:
         >>> create("builtin:chars").dim
@@ -77,11 +77,11 @@ def load(
     Args:
         reference: an `Encoder.reference`.
         device, offline: see `create`.
-        folder: folder that `save` wrote, to read the files from instead of the place in the reference.
+        folder: folder written by `save`, to read the files from instead of the location in the reference.
 
     Raises:
         DataError: the reference was altered, a file is missing or has another sha256, the fingerprint of the loaded
-            encoder differs, or the installed packages compute other features (see `check_witness`).
+            encoder differs, or the installed packages compute different features (see `check_witness`).
         ConfigError: the reference is to a module that was passed to `wrap`.
         MissingDependencyError: a required package is not installed.
     """
@@ -111,7 +111,7 @@ def load(
         weights={**checked.get("weights", {}), **checked.get("files", {})},
     )
     encoder = _check_encoder(made, f"the encoder {str(spec)!r}")
-    # The fingerprint of the encoder below an adapter.
+    # The fingerprint of the base encoder of an adapter.
     if encoder.fingerprint != base(checked)["fingerprint"]:
         raise DataError(
             f"the encoder {str(spec)!r} is not the one of the reference: {_differences(encoder.reference, checked)}"
@@ -136,7 +136,7 @@ def resolve(
 
     Args:
         choices: mapping of modality to encoder or name. A key may be a pattern such as `speech_*`; a key without `*`,
-            `?` or `[` is preferred to patterns.
+            `?` or `[` takes precedence over patterns.
         kinds: kind of media of each modality.
         device, dtype, offline: see `create`.
         dims: length of the vectors of the modalities of kind `array`, for encoders without option `dim`.

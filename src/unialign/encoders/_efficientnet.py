@@ -39,7 +39,7 @@ class MeanFeatureMap(nn.Module):
 def efficientnet_encoder(
     request: Request, prepare: SquarePixels, options: Mapping[str, Any], weights: Path | None
 ) -> Encoder:
-    """The sha256 of `weights` must have been checked; None: the weights are in `request.folder`."""
+    """Build the encoder. The sha256 of `weights` must have been checked; None: the weights are in `request.folder`."""
     library = optional_module("efficientnet_lite_pytorch", f"the encoder {str(request.spec)!r}", "lite")
     with torch.random.fork_rng(devices=[]):  # construction draws random numbers
         network: Any = library.EfficientNet.from_name("efficientnet-lite0")

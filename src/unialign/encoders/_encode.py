@@ -31,9 +31,9 @@ def encode_media(encoder: Encoder, media: Sequence[Media | None], *, batch_size:
         Features of shape (n, D), float32 on the CPU; rows of absent media are zero.
 
     Raises:
-        ConfigError: batch_size is not a positive integer, media is not a sequence of media, or a value is not a decoded
-            value of the kind of the encoder.
-        ShapeError: the encoder returns features of another shape than (rows of the batch, D), or complex ones.
+        ConfigError: batch_size is not a positive integer, media is not a sequence of media, or a value is not decoded
+            media of the encoder's kind.
+        ShapeError: the encoder returns complex features, or features of a shape other than (rows of the batch, D).
         NonFiniteError: features are NaN or infinite.
     """
     features = encode_prepared(encoder, prepared_media(encoder, media), batch_size=batch_size)
@@ -85,7 +85,7 @@ def _checked(encoder: Encoder, encoded: Any, rows: int) -> Tensor:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """By default, convolutions on a GPU round float32 to 10 bits."""
+    """Disable autocast and TF32, with which convolutions on a GPU round float32 to 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -97,9 +97,11 @@ def _full_precision() -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module | None) -> Iterator[None]:
-    """Set the evaluation mode; then restore the mode of each inner module, since some may be kept in this mode."""
+    """Set the evaluation mode; then restore the mode of each inner module, since some may already be in evaluation
+    mode.
+    """
     modes = [] if module is None else [(inner, inner.training) for inner in module.modules()]
-    # torch selects kernels by `requires_grad`, also without gradients, so features would depend on what was trained.
+    # torch selects kernels by `requires_grad` even without gradients, so features would depend on what was trained.
     frozen = [] if module is None else [one for one in module.parameters() if _can_require_gradient(one)]
     try:
         if module is not None:

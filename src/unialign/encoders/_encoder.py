@@ -15,7 +15,7 @@ __all__ = ["Encoder", "Prepare", "Prepared", "Reference"]
 # Arrays of one item: the input of `Encoder.collate`.
 Prepared: TypeAlias = dict[str, NDArray[Any]]
 Prepare: TypeAlias = Callable[[Any], Prepared]
-# JSON object that `load` rebuilds an encoder from.
+# JSON object from which `load` rebuilds an encoder.
 Reference: TypeAlias = Mapping[str, Any]
 
 
@@ -44,7 +44,7 @@ class Encoder(Protocol):
 
     @property
     def reference(self) -> dict[str, Any]:
-        """A JSON object that `load` rebuilds the encoder from; it contains the fingerprint."""
+        """A JSON object from which `load` rebuilds the encoder; it contains the fingerprint."""
 
     def collate(self, prepared: Sequence[Prepared]) -> "dict[str, Tensor]":
         """Convert the prepared arrays of n items to a batch of tensors on the CPU."""

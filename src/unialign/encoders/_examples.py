@@ -14,7 +14,7 @@ _RATE, _SECONDS, _FRAMES = 16000, 2, 4
 
 
 def example_media(media: Kind, decoding: Decoding, dim: int) -> list[Any]:
-    """`dim` is the length of vectors if `decoding.dim` is None."""
+    """Return example media; `dim` is the length of vectors if `decoding.dim` is None."""
     if media == "text":
         return list(_TEXTS)
     if media == "image":
@@ -28,7 +28,7 @@ def example_media(media: Kind, decoding: Decoding, dim: int) -> list[Any]:
 
 
 def _picture(number: int, height: int = 96, width: int = 128) -> Any:
-    """A gradient with a bright disk and noise."""
+    """Return an image of a gradient with a bright disk and noise."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     ramp = np.stack([x / width, y / height, 1 - x / width], -1) * 160
     disk = ((x - 40 - 8 * number) ** 2 + (y - 48) ** 2 < 24**2)[..., None] * np.array([80, 20, 60], np.float32)
@@ -37,7 +37,7 @@ def _picture(number: int, height: int = 96, width: int = 128) -> Any:
 
 
 def _chirp(rate: int, seconds: float) -> Audio:
-    """A rising tone with a harmonic and noise."""
+    """Return a rising tone with a harmonic and noise."""
     time = np.arange(int(seconds * rate)) / rate
     phase = 2 * np.pi * (200 * time + 300 * time**2)
     tone = 0.4 * np.sin(phase) + 0.2 * np.sin(3 * phase)

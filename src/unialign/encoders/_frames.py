@@ -14,7 +14,7 @@ __all__ = ["EachFrame"]
 
 @dataclass(frozen=True)
 class EachFrame:
-    """Apply `prepare` to each frame of a video. If `count` is given and the video has another number of frames, the
+    """Apply `prepare` to each frame of a video. If `count` is given and the video has a different number of frames, the
     middle frames of `count` runs of equal length are used.
     """
 

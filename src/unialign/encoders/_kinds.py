@@ -40,8 +40,8 @@ class EncoderFactory(Protocol):
             media: kind of media to encode; None if the name determines it.
             device: device of the module.
             dtype: floating-point type of the module: `float32`, `float16` or `bfloat16`.
-            offline: True: raise instead of downloading; None: as the environment variable `HF_HUB_OFFLINE` says.
-            folder: folder to read the files from, instead of the place that the name denotes.
+            offline: True: raise instead of downloading; None: use the environment variable `HF_HUB_OFFLINE`.
+            folder: folder to read the files from, instead of the location that the name denotes.
             weights: the sha256 of each file by name; files with another sha256 must raise DataError before use.
         """
         ...
@@ -113,9 +113,9 @@ def find_kind(name: str) -> EncoderKind:
 
 
 def names(media: Kind | None = None) -> tuple[EncoderInfo, ...]:
-    """Describe the encoders that have a name of their own, installed or not.
+    """Describe the encoders that have their own name, whether installed or not.
 
-    Encoders of a Hub id or folder, such as `transformers:openai/clip-vit-base-patch32`, are not listed.
+    Encoders that are loaded by Hub id or folder, such as `transformers:openai/clip-vit-base-patch32`, are not listed.
 
     Args:
         media: list only the encoders of this kind of media.

@@ -1,4 +1,4 @@
-"""Parts that the encoders of timm and open_clip share."""
+"""Code that the encoders of timm and open_clip share."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,9 @@ def torchvision_settings(
     std: tuple[float, ...],
     what: str,
 ) -> ImageSettings:
-    """`shortest` resizes the shorter side to `resized`, `squash` both sides."""
+    """Return the settings of an image transform; the mode `shortest` resizes the shorter side to `resized`, `squash`
+    both sides.
+    """
     if mode not in ("shortest", "squash") or (mode == "shortest" and resized[0] != resized[1]):
         raise ConfigError(
             f"the encoder {what!r} resizes images with mode {mode!r} to {resized}, which is not supported; expected "
@@ -62,7 +64,7 @@ def write_weights(
     others: tuple[str, ...],
     prefix: str = "",
 ) -> dict[str, Mapping[str, str]]:
-    """Copy the files of a model, or write its weights if they have changed. Further tensors in the file are kept."""
+    """Copy the files of a model, or write its weights if they have changed. Other tensors in the file are kept."""
     files = copy_files(source, folder, others)
     stored = load_file(source / weights)
     current = {prefix + name: tensor.detach().cpu() for name, tensor in plain_state(module).items()}

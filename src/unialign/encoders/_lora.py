@@ -35,7 +35,7 @@ class Adapter:
     Attributes:
         r: rank.
         alpha: the product of the matrices is multiplied by alpha / r.
-        targets: names of layers, or ends of names.
+        targets: names of layers, or suffixes of names.
     """
 
     r: int
@@ -110,7 +110,7 @@ def set_dropout(module: nn.Module, probability: float) -> None:
 
 
 def remove(module: nn.Module) -> None:
-    """Remove the adapter; the weights below it are unchanged."""
+    """Remove the adapter; the base weights are unchanged."""
     for name, layer in adapter_layers(module).items():
         parent, _, child = name.rpartition(".")
         setattr(module.get_submodule(parent), child, layer.base_layer)
@@ -177,7 +177,7 @@ def read_adapter(module: nn.Module, entry: Any, folder: Path, what: str) -> None
         raise DataError(f"{path} does not fit {what}: {error}") from None
     shapes = {name: tuple(tensor.shape[:1]) for name, tensor in tensors.items() if name.endswith(".lora_A")}
     if shapes != {f"{name}.lora_A": (adapter.r,) for name in names}:
-        raise DataError(f"{path} does not fit {what}: it has matrices for other layers, or of another rank than r")
+        raise DataError(f"{path} does not fit {what}: it has matrices for other layers, or of a rank other than r")
     inject(module, adapter, what)
     try:
         copy_tensors(adapter_tensors(module), tensors, str(path))
@@ -197,8 +197,8 @@ def copy_tensors(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], w
     if expected != found:
         name = min(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
         raise CheckpointError(
-            f"{name} has shape {found.get(name)} in {where}, expected {expected.get(name)}; the trained weights of the "
-            f"encoder are others"
+            f"{name} has shape {found.get(name)} in {where}, expected {expected.get(name)}; the trained weights are "
+            "of a different encoder"
         )
     with torch.no_grad():
         for name, tensor in targets.items():

@@ -101,7 +101,7 @@ def _ends_with(name: str, target: str) -> bool:
 
 
 def short_targets(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the shortest ends of names that only the given layers have."""
+    """Return the shortest suffixes of names that only the given layers have."""
     known, chosen = _candidates(module), set(names)
     ends: dict[str, None] = {}
     for name in names:
@@ -111,7 +111,7 @@ def short_targets(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
             if all(other in chosen for other in known if _ends_with(other, end)):
                 ends[end] = None
                 break
-    # An end of a longer name may cover a shorter name.
+    # A suffix of a longer name may match a shorter name.
     return tuple(sorted(ends))
 
 

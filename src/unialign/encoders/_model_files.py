@@ -23,7 +23,7 @@ def has_file(folder: Path, name: str) -> bool:
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
-    """The file may have at most 64 MiB."""
+    """Read a JSON object from a file of at most 64 MiB."""
     path = folder / name
     try:
         with open_regular(path) as file:

@@ -31,7 +31,7 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Inputs:
-    """How the inputs of a model are prepared, and the files that say so."""
+    """Settings that prepare the inputs of a model, and the files with these settings."""
 
     prepare: Any
     files: tuple[str, ...]
@@ -165,7 +165,7 @@ def clap_inputs(folder: Path, *, fusion: bool) -> Inputs:
 
 
 def whisper_bands(folder: Path) -> tuple[int, tuple[str, ...]]:
-    """Return the number of mel bands of WhisperFeatureExtractor and the file that says so."""
+    """Return the number of mel bands of WhisperFeatureExtractor, and the file with this setting."""
     name, body = _feature_extractor(folder, "Whisper")
     fixed = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400, "dither": 0.0, "do_normalize": False}
     for key, value in fixed.items():
@@ -187,12 +187,12 @@ def text_inputs(
     """Read the tokenizer of a model.
 
     Args:
-        positions: largest number of tokens of the model; None if it has no limit.
-        max_length: largest number of tokens; by default that of the tokenizer and of the model.
+        positions: maximum number of tokens of the model; None if it has no limit.
+        max_length: maximum number of tokens. Default: that of the tokenizer and of the model.
         prefix: text before each text.
-        fill: whether all texts are filled to the same length.
+        fill: whether all texts are padded to the same length.
         lowercase: whether texts are converted to lower case.
-        pad_id: number of the token that fills a batch, if the tokenizer has none.
+        pad_id: id of the padding token, if the tokenizer has none.
 
     Raises:
         ConfigError: max_length exceeds the limit of the model, or the tokenizer is not supported.
@@ -263,7 +263,9 @@ def _feature_extractor(folder: Path, expected: str) -> tuple[str, dict[str, Any]
 
 
 def _processor(folder: Path, parts: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Newer versions of transformers save the processors of several kinds of media in one file."""
+    """Read the settings of a processor, which newer versions of transformers save in one file for several kinds of
+    media.
+    """
     for name in (_PROCESSOR, _VIDEO, _COMBINED):
         if not has_file(folder, name):
             continue
@@ -275,5 +277,5 @@ def _processor(folder: Path, parts: tuple[str, ...]) -> tuple[str, dict[str, Any
         if name != _COMBINED:
             return name, body
     raise DataError(
-        f"{folder} has no {_PROCESSOR}, which says how inputs are prepared; save the processor of the model"
+        f"{folder} has no {_PROCESSOR}, which describes how inputs are prepared; save the processor of the model"
     )

@@ -1,4 +1,4 @@
-"""Restore the settings of the modules of a user after a run."""
+"""Restore the settings of a user's modules after a run."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ class _Settings:
     def restore_all(self, module: nn.Module) -> None:
         if not self.has_adapter:
             remove(module)
-        # The record says whether weights may have been trained.
+        # The record states whether weights may have been trained.
         if not self.has_adapter and state_digest(module) == self.digest:
             setattr(module, RECORD, self.record) if self.record is not None else module.__dict__.pop(RECORD, None)
         for name, inner in module.named_modules():

@@ -48,7 +48,7 @@ def parse_name(name: str) -> EncoderName:
         {'tower': 'vision'}
 
     Raises:
-        ConfigError: the name has another form, or no kind of encoder has the name before the colon.
+        ConfigError: the name is malformed, or no kind of encoder has the name before the colon.
     """
     if not isinstance(name, str):
         raise ConfigError(f"the name of an encoder must be a string, got {name!r}")

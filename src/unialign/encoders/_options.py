@@ -14,7 +14,7 @@ Option = tuple[Any, Callable[[str, str], Any]]
 
 
 def read_options(spec: EncoderName, known: Mapping[str, Option]) -> dict[str, Any]:
-    """`known` contains the default and the parser of each option."""
+    """Read the options of a name; `known` contains the default and the parser of each option."""
     unknown = [key for key in spec.options if key not in known]
     if unknown:
         expected = f"its options are {', '.join(known)}" if known else "it has no options"
@@ -59,7 +59,7 @@ def choice(default: str | None, allowed: tuple[str, ...]) -> Option:
 
 
 def numbers(default: tuple[float, ...]) -> Option:
-    """The option has as many numbers as the default, separated by commas."""
+    """Return the parser of an option with as many numbers as the default, separated by commas."""
 
     def parse(value: str, what: str) -> tuple[float, ...]:
         try:

@@ -46,7 +46,7 @@ def _prepared(encoder: Encoder, value: Any, row: int) -> Prepared:
         return encoder.prepare(value)
     except UniAlignError:
         raise
-    except Exception as error:  # prepare may be code of a user
+    except Exception as error:  # prepare may be user code
         raise ConfigError(
             f"row {row} cannot be prepared for the encoder {encoder!r} ({type(error).__name__}: {one_line(error)}); "
             f"expected {_EXPECTED[encoder.media]}, as unialign.media.as_media returns"

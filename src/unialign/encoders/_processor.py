@@ -13,7 +13,7 @@ from unialign.encoders._pixels import pillow
 
 __all__ = ["ImageSettings"]
 
-# Largest quotient of the sides of an image that is resized as a whole.
+# Largest ratio of the sides of an image that is resized as a whole.
 _MOST_PROPORTION = 100
 
 

@@ -18,7 +18,7 @@ _VALUES, _SHAPES, _RATES = "values", "shapes", "rates"
 
 
 def join_raw(prepared: Sequence[Prepared]) -> Batch:
-    """The shapes of the values may differ."""
+    """Join prepared items into a batch; the shapes of the values may differ."""
     return {
         _VALUES: torch.from_numpy(np.concatenate([item["value"].ravel() for item in prepared])),
         _SHAPES: torch.tensor([item["value"].shape for item in prepared]),

@@ -16,13 +16,13 @@ __all__ = [
     "BATCH_SIZE", "base", "check_reference", "fingerprint_of", "is_same_form", "make_reference", "references_of",
 ]  # fmt: skip
 
-# Items of a batch of `encode_media`, if the caller does not choose.
+# Default batch size of `encode_media`.
 BATCH_SIZE = 64
 # Version of this package's encoder code; increment it with every change that alters features.
 _CODE = 1
 # Entries that do not affect the features.
 _LEFT_OUT = ("name", "revision", "witness", "stored", "files", "license", "packages", "batch_size", "fingerprint")
-# Entries that differ between an encoder and a trained one of the same form.
+# Entries that may differ between an encoder and its trained version.
 _NOT_FORM = ("weights", "adapter", "witness", "stored", "files", "license", "packages", "batch_size", "fingerprint")
 _REQUIRED = ("kind", "name", "media", "dim", "fingerprint")
 
@@ -41,7 +41,7 @@ def make_reference(
     license: str = "unknown",
     packages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`architecture` determines the computation besides the weights. The reference has no witness yet."""
+    """Make a reference without a witness; `architecture` determines the computation besides the weights."""
     body = {
         "kind": spec.kind,
         "name": spec.name,
@@ -64,7 +64,7 @@ def make_reference(
 
 
 def fingerprint_of(reference: Mapping[str, Any]) -> str:
-    """sha256 of the entries that determine the features."""
+    """Return the sha256 of the entries that determine the features."""
     return digest(canonical_json({key: value for key, value in reference.items() if key not in _LEFT_OUT}))
 
 
@@ -112,14 +112,14 @@ def references_of(store: "EmbeddingStore", modalities: Sequence[str] | None = No
 
 
 def base(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the reference to the encoder below an adapter, as it was before training."""
+    """Return the reference to the base encoder of an adapter, as it was before training."""
     others = ("adapter", "witness", "files", "fingerprint")
     body = {key: value for key, value in reference.items() if key not in others} | {"stored": "reference"}
     return {**body, "fingerprint": fingerprint_of(body)}
 
 
 def is_same_form(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two encoders differ in their weights at most."""
+    """Return whether two encoders differ at most in their weights."""
     ours, theirs = ({k: v for k, v in entry.items() if k not in _NOT_FORM} for entry in (one, other))
     return ours == theirs
 

@@ -115,7 +115,7 @@ def _inputs(media: Kind) -> Callable[[Batch], list[Any]]:
 
 
 def _processor(model: Any, media: Kind) -> str | None:
-    """transformers has one image processor for Pillow and one for torchvision."""
+    """Return the class of the image processor, since transformers has one for Pillow and one for torchvision."""
     processor = getattr(model[0], "processor", None)
     part = getattr(processor, "image_processor", processor) if media == "image" else None
     return None if part is None else type(part).__name__

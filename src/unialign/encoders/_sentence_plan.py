@@ -20,14 +20,14 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 @dataclass(frozen=True)
 class SentencePlan:
-    """How the modules are computed.
+    """Settings that determine how the modules are computed.
 
     Attributes:
         pooling: `mean` or `cls`, if the modules are a model with this pooling; None: the library is needed.
         unit_length: whether features are divided by their norm.
-        max_length: largest number of tokens, or None.
+        max_length: maximum number of tokens, or None.
         lowercase: whether texts are converted to lower case.
-        prompts: texts that are put before a text, by name.
+        prompts: prefixes of texts, by name.
         prompt: name of the default prompt, or None.
         files: the files that were read.
     """
@@ -90,7 +90,7 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
                 f"load the model yourself and pass it to unialign.encoders.wrap"
             )
         if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
-            raise DataError(f"{path} names the folder {place!r}, which is outside of {folder}")
+            raise DataError(f"{path} names the folder {place!r}, which is outside {folder}")
         inner = folder / place
         pickles = sorted(file.name for file in inner.glob("*") if file.suffix in _PICKLES)
         if pickles and not any(inner.glob("*.safetensors")):

@@ -17,7 +17,7 @@ MODEL_FILE = "model.safetensors"
 
 
 def state_digest(module: nn.Module) -> str:
-    """sha256 of all parameters and buffers except an adapter, independent of their order and device."""
+    """Return the sha256 of all parameters and buffers except an adapter, independent of their order and device."""
     hasher = hashlib.sha256()
     for name, tensor in sorted(plain_state(module).items()):
         if not isinstance(tensor, torch.Tensor):
@@ -29,11 +29,11 @@ def state_digest(module: nn.Module) -> str:
 
 
 def check_weights(found: Mapping[str, str], expected: Mapping[str, str] | None, where: str) -> None:
-    """Without expected values, do nothing."""
+    """Raise DataError if weights differ from the expected ones; without expected values, do nothing."""
     for name, sha256 in found.items():
         if expected is not None and expected.get(name) != sha256:
             raise DataError(
-                f"{where} has other weights than its reference: the sha256 of {name!r} is {sha256}, expected "
+                f"{where} has different weights than its reference: the sha256 of {name!r} is {sha256}, expected "
                 f"{expected.get(name)}; restore the weights, or embed the data again"
             )
 

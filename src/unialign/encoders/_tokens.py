@@ -15,14 +15,14 @@ __all__ = ["Tokens"]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Map a text to its numbers of tokens `input_ids` (T,), with the special tokens of the model.
+    """Map a text to its token ids `input_ids` (T,), with the special tokens of the model.
 
     Attributes:
         tokenizer: content of the file `tokenizer.json`.
-        max_length: largest number of tokens; more are cut.
+        max_length: maximum number of tokens; longer texts are truncated.
         prefix: text before each text.
-        fill_to: number of tokens that shorter texts are filled to with `pad_id`, or None.
-        pad_id: number of the token that fills a batch.
+        fill_to: length to which shorter texts are padded with `pad_id`, or None.
+        pad_id: id of the padding token.
         lowercase: whether the text is converted to lower case.
         sha256: checksum of the files of the tokenizer, if `tokenizer` was made from other files.
     """

@@ -50,7 +50,7 @@ def has_adapter(encoder: Encoder) -> bool:
 
 
 def save_adapter(encoder: Encoder, folder: Path) -> dict[str, Any]:
-    """Write only the adapter of an encoder into a folder, and return a reference that names the encoder below it."""
+    """Write only the adapter of an encoder into a folder, and return a reference that names its base encoder."""
     assert isinstance(encoder, BuiltEncoder)
     return encoder.save_adapter(folder)
 
@@ -106,10 +106,10 @@ def check_unchanged(encoder: Encoder) -> None:
 
 
 def restored(encoder: Encoder, reference: Mapping[str, Any], folder: Path) -> Encoder | None:
-    """Load trained weights of a wrapped module, which a folder contains, into another module of the same form.
+    """Load trained weights of a wrapped module, which a folder contains, into another module of the same architecture.
 
     Returns:
-        An encoder with the given reference, or None if the encoders have different forms.
+        An encoder with the given reference, or None if the architectures differ.
 
     Raises:
         DataError: a file is damaged or does not fit the module.

@@ -20,12 +20,14 @@ from unialign.encoders._text_encoder import quiet_loading
 from unialign.encoders._towers import Tower
 from unialign.errors import DataError
 
-# Entry of a batch that numbers the items of its windows.
+# Entry of a batch with the item number of each window.
 _OWNER = "owner"
 
 
 def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None) -> Any:
-    """`projection_dim` is the dimension that the towers of a model share; their own configurations may differ."""
+    """Load a tower. `projection_dim` is the dimension that the towers of a model share; their own configurations may
+    differ.
+    """
     reject_adapters(folder)
     library = optional_module("transformers", f"the model in {folder}", "transformers")
     options: dict[str, Any] = {"add_pooling_layer": False} if tower.pooler else {}
@@ -80,7 +82,7 @@ def image_forward(model: Any, settings: ImageSettings, pooling: str) -> Callable
 
 
 def text_forward(model: Any, pooling: str, *, masked: bool = True) -> Callable[[Batch], Tensor]:
-    """If `masked`, the model receives a mask of the padding tokens."""
+    """Return the forward pass of a text model; if `masked`, the model receives a mask of the padding tokens."""
 
     def forward(batch: Batch) -> Tensor:
         mask = batch["attention_mask"]
@@ -113,7 +115,7 @@ def whisper_forward(encoder: Any) -> Callable[[Batch], Tensor]:
 
 
 def shorten_whisper(encoder: Any, positions: int) -> None:
-    """The encoder then accepts windows with fewer positions than in training."""
+    """Shorten the position embeddings, so that the encoder accepts windows with fewer positions than in training."""
     encoder.config.max_source_positions = positions
     encoder.max_source_positions = positions
     kept = encoder.embed_positions.weight[:positions].detach().clone()

@@ -1,4 +1,4 @@
-"""Determine from the files of a model of transformers how it is used."""
+"""Determine how a transformers model is used, from its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,13 +30,13 @@ _IRRELEVANT = (
     "_name_or_path", "architectures", "dtype", "gradient_checkpointing", "id2label", "label2id", "problem_type",
     "torch_dtype", "transformers_version", "use_cache", "initializer_range", "initializer_factor", "torchscript",
 )  # fmt: skip
-# These models number positions from 2 on.
+# The position ids of these models start at 2.
 _SHIFTED = ("roberta", "xlm-roberta", "camembert", "clap", "clap_text_model", "mpnet")
 
 
 @dataclass(frozen=True)
 class TransformerPlan:
-    """How a model is used.
+    """Settings that determine how a model is used.
 
     Attributes:
         tower: part of the model.
@@ -72,7 +72,7 @@ def plan_transformer(
     lowercase: bool = False,
     prefix: str = "",
 ) -> TransformerPlan:
-    """The arguments replace the defaults of the options."""
+    """Plan the use of a model; the arguments replace the defaults of the options."""
     whole = read_object(folder, CONFIG)
     reject_remote_code(whole, str(folder / CONFIG))
     tower = find_tower(spec, whole, media, spec.options.get("tower"))

@@ -1,6 +1,6 @@
 """Choose which weights of an encoder are trained.
 
-The record of a tuned module is an attribute of the module, since several encoders may share it.
+The record of a tuned module is an attribute of the module, since several encoders may share a module.
 """
 
 import warnings
@@ -40,11 +40,11 @@ _ENGINES = {
 
 @dataclass(frozen=True)
 class _Tuned:
-    """The parameters of a module that may be trained, and what happened to it.
+    """The parameters of a module that may be trained, and its training state.
 
     Attributes:
-        has_trained_weights: whether weights below an adapter may have been trained.
-        changes: number of times that its weights may have been changed by this package.
+        has_trained_weights: whether weights other than those of an adapter may have been trained.
+        changes: number of times that this package may have changed its weights.
     """
 
     trainable: frozenset[str]
@@ -62,7 +62,7 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
     - `lora`: matrices A (r, I) and B (O, r) are added to layers with I inputs and O outputs, which then compute
       W x + alpha / r B A x (Hu et al. 2022, equation 3); W is not trained. A is random and B is 0, so the features do
       not change yet. The layers are by default the linear layers of attention; for models with `nn.MultiheadAttention`,
-      such as those of open_clip, the linear layers beside it. Requires `unialign[lora]`.
+      such as those of open_clip, the other linear layers of the same blocks. Requires `unialign[lora]`.
     - `all`: all parameters that affect the features, except those whose `requires_grad` was False before the first
       call. Statistics of BatchNorm and similar layers are not trained; if they are the initial ones (mean 0, variance
       1), a UserWarning names the layers, which do not normalize.
@@ -74,12 +74,12 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
         seed: seed of the matrices A.
 
     Returns:
-        Mapping of name to trained parameter. Names are those of `named_parameters`, also below an adapter, and
+        Mapping of name to trained parameter. Names are those of `named_parameters`, as without an adapter, and
         `LAYER.lora_A`, `LAYER.lora_B`.
 
     Raises:
         ConfigError: the encoder has no module or no gradient, the mode does not fit its architecture or dtype, or the
-            encoder has an adapter of other settings.
+            encoder has an adapter with different settings.
         MissingDependencyError: mode `lora`, and peft is not installed.
     """
     if not isinstance(tuning, TuneConfig):
@@ -120,7 +120,7 @@ def set_training_mode(module: nn.Module, tuning: TuneConfig) -> None:
         # BatchNorm, InstanceNorm and similar layers.
         if hasattr(inner, "running_mean") or hasattr(inner, "num_batches_tracked"):
             inner.eval()
-        # cuDNN computes gradients of recurrent layers only in training mode, which changes nothing but their dropout.
+        # cuDNN computes gradients of recurrent layers only in training mode, which affects only their dropout.
         elif isinstance(inner, nn.RNNBase) and not inner.dropout:
             inner.train()
     for layer in adapter_layers(module).values():
@@ -148,7 +148,7 @@ def has_trained_weights(module: nn.Module) -> bool:
 
 
 def changes_of(encoder: Encoder) -> int:
-    """Return how many times the weights of an encoder may have been changed by this package."""
+    """Return how many times this package may have changed the weights of an encoder."""
     record: _Tuned | None = getattr(encoder.module, RECORD, None)
     return 0 if record is None else record.changes
 
@@ -192,7 +192,7 @@ def _weights(
     _check_dtypes(module, named, what)
     blocks = last_blocks(module, tuning.blocks, what) if tuning.mode == "last" else []
     found = reached(encoder, named, what, blocks=blocks)
-    # A module of a user may need other parameters for other inputs than the example.
+    # A user's module may use other parameters for inputs that differ from the example.
     if tuning.mode == "all" and encoder.reference["kind"] == "module":
         found = set(named)
     return {name: parameter for name, parameter in named.items() if name in found}

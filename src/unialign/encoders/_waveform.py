@@ -40,7 +40,7 @@ class Spectrogram:
 
     def __call__(self, samples: NDArray[np.float32]) -> Array:
         half = self.window // 2
-        # A frame needs a whole window of samples, and a reflection more samples than it adds.
+        # A frame needs a whole window of samples, and a reflection needs more samples than it adds.
         least = half + 1 if self.center else self.window
         padded = np.pad(samples.astype(np.float64), (0, max(least - len(samples), 0)))
         if self.center:

@@ -1,4 +1,4 @@
-"""Compare an encoder with an earlier one by their features of fixed inputs."""
+"""Compare an encoder with an earlier version of it by the features of fixed inputs."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _EQUAL, _CLOSE = 1e-3, 0.02
 
 
 def witness(encoder: Encoder) -> Tensor:
-    """Compute 64 features of fixed synthetic inputs, to detect that the same encoder computes other features.
+    """Compute 64 features of fixed synthetic inputs, to detect when the same encoder computes different features.
 
     Returns:
         Tensor of shape (64,), float32 on the CPU.
@@ -32,7 +32,7 @@ def witness(encoder: Encoder) -> Tensor:
         features = encode_media(encoder, example_inputs(encoder)).flatten()
     except (ConfigError, ShapeError, NonFiniteError) as error:
         raise type(error)(
-            f"the features of example inputs, by which an encoder is compared with a later one, cannot be computed: "
+            f"the features of example inputs, which identify the encoder when it is loaded, cannot be computed: "
             f"{error}; if the encoder needs other inputs, pass wrap(..., example=value)"
         ) from error
     return features[torch.linspace(0, len(features) - 1, _NUMBERS).round().long()]
@@ -67,7 +67,7 @@ def check_witness(
     now = ", ".join(f"{name} {version}" for name, version in reference.get("packages", {}).items()) or "none"
     before = "" if packages is None else " instead of " + ", ".join(f"{n} {v}" for n, v in packages.items())
     message = (
-        f"the encoder {reference['kind']}:{reference['name']} computes other features than when its reference was "
+        f"the encoder {reference['kind']}:{reference['name']} computes different features than when its reference was "
         f"saved: the relative difference is {difference:.2g}; the installed packages are {now}{before}"
     )
     if not difference <= _CLOSE:

@@ -82,7 +82,7 @@ def wrap(
             features = module(**batch)
         except (UniAlignError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # a module of a user may raise any exception
+        except Exception as error:  # a user's module may raise any exception
             entries = ", ".join(f"{key} {tuple(value.shape)}" for key, value in batch.items())
             raise ConfigError(
                 f"the module {named!r}, the encoder of {media}, raises {type(error).__name__}: {one_line(error)}; it "

@@ -169,7 +169,7 @@ def _from_features(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> Encoder:
-    """`prepare` computes the features."""
+    """Build an encoder without a module, whose `prepare` computes the features."""
     from unialign.encoders._built import BuiltEncoder  # imports torch
 
     reference = make_reference(
