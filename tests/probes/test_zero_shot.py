@@ -114,7 +114,7 @@ def test_invalid_input(space):
         (images, ["cat", "dog", "cat"], {}, ConfigError, "has 'cat' twice"),
         (images, ["cat", 3], {}, ConfigError, "a class name must be a string"),
         (images, NAMES, {"templates": "a {}"}, ConfigError, "non-empty list of texts"),
-        (images, NAMES, {"templates": ("a photo",)}, ConfigError, "has no place for the name"),
+        (images, NAMES, {"templates": ("a photo",)}, ConfigError, "has no placeholder for the class name"),
         (images, NAMES, {"templates": ()}, ConfigError, "non-empty list of texts"),
         (images, NAMES, {"modality": "video"}, ConfigError, "no modality 'video'; it has text, image and sensor"),
         (images, NAMES, {"text": "title"}, ConfigError, "no modality 'title'"),

@@ -57,7 +57,7 @@ class Arena:
         return layout, size
 
     def read(self, layout: Layout, size: int) -> list[dict[str, NDArray[Any]] | None]:
-        """Views of the arrays are valid until the next batch is written."""
+        """Return views of the arrays, which are valid until the next batch is written."""
         self._remap(size)
         return [
             None
@@ -87,7 +87,7 @@ class Arena:
 
 
 class Stage(IntEnum):
-    """What a worker does.
+    """Stage of a worker's work on a cell.
 
     The first cell of a column also imports modules. A cell that is tried alone is read before it is decoded.
     """
@@ -122,6 +122,6 @@ class StatusBoard:
         self.write(-1, -1, Stage.WAITING)
 
     def read(self) -> Position | None:
-        """Return None if the worker waits."""
+        """Return None if the worker is idle."""
         stage, task, place, since = _STATUS.unpack_from(self._map, 0)
         return Position(task, place, Stage(stage), time.monotonic() - since) if stage else None

@@ -114,7 +114,7 @@ def _blocks(
         check_stop()
         block = slice(start, start + _ROWS)
         rows_bW = np.zeros((len(index_N[block]), column.features.shape[1]), column.features.dtype)
-        # The rows of absent items are zero, so that the bytes of the store are determined.
+        # The rows of absent items are zero, so that the bytes of the store are reproducible.
         rows_bW[present_N[block]] = reader.read(index_N[block][present_N[block]])
         yield rows_bW
 

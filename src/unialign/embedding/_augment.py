@@ -1,4 +1,4 @@
-"""Random changes of media before they are prepared. This module imports no torch.
+"""Random augmentation of media before they are prepared. This module imports no torch.
 
 Shapes: `H`, `W` height and width of an image, `T` samples of a sound.
 """
@@ -12,10 +12,10 @@ from unialign.media import Audio, Decoding, Kind, Media
 
 __all__ = ["augmented", "augmented_decoding"]
 
-# Fraction of the area of an image that is kept at least.
+# Minimum fraction of the area of an image that is kept.
 _SMALLEST_CROP = 0.8
 _MOST_DECIBELS = 6.0
-# Fraction of the duration of a sound by which it is shifted at most; zeros fill the gap.
+# Maximum shift of a sound as a fraction of its duration; zeros fill the gap.
 _LARGEST_SHIFT = 0.05
 
 

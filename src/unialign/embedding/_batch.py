@@ -17,7 +17,7 @@ __all__ = ["BatchTask", "PreparedBatch", "prepare_batches", "unexpected_failure"
 class BatchTask:
     """A batch of a part of a column; `number` is the number of the task in the run.
 
-    With `seeds`, one per cell, media are changed at random before they are prepared.
+    With `seeds`, one per cell, media are augmented at random before they are prepared.
     """
 
     number: int
@@ -40,7 +40,7 @@ class PreparedBatch(NamedTuple):
 
 
 def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask]) -> Iterator[PreparedBatch]:
-    """A decoder that hangs or crashes ends the run."""
+    """Prepare batches in this process, where a decoder that hangs or crashes ends the run."""
     with OpenFiles() as files:
         for task in tasks:
             outcomes = []
@@ -60,11 +60,11 @@ def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask
 
 
 def unexpected_failure(task: BatchTask, place: int, kind: str, name: str, message: str) -> UniAlignError:
-    """`kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
+    """Return the error to raise; `kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
     where = task.where(place)
     if kind == "read":
         return DataError(
-            f"{where} cannot be read ({message}), also after several attempts; this is no fault of the data, so the "
+            f"{where} cannot be read ({message}), even after several attempts; this is not a fault of the data, so the "
             "run stops and the cell is not listed as broken: check the disk or network, and repeat the call to continue"
         )
     if kind == "known":

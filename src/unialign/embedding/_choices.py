@@ -21,7 +21,7 @@ __all__ = ["check_licenses", "chosen_encoders"]
 # Parts of SPDX identifiers of licenses that restrict the use of the weights.
 _RESTRICTED = re.compile(r"(?:^|[-+ (])(NC|ND)(?:$|[-+ )])", re.IGNORECASE)
 
-# Number of vectors that determine the length.
+# Number of vectors from which the length is determined.
 _COMPARED = 64
 
 

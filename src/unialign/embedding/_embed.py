@@ -53,14 +53,14 @@ def embed(
 ) -> EmbeddingStore:
     """Encode the media of an item table into the columns of a new store.
 
-    Distinct cells are encoded once, also if several items share them. The cells of a modality are divided into parts,
+    Distinct cells are encoded once, even if several items share them. The cells of a modality are divided into parts,
     and each finished part is a file in the folder `.NAME.embed` beside the store. If the call is interrupted or killed,
     the same call continues, and the store has the bytes of an uninterrupted run. The bytes do not depend on the number
     of worker processes. They depend on the settings, the version of torch, the type of the device and the number of
     threads, which are recorded; on a GPU, equal bytes are not guaranteed.
 
     A cell that cannot be read or decoded is absent in the store, and is listed with a code in the asset `broken.jsonl`.
-    Failures of the disk or network are repeated after 1, 4 and 16 seconds; then the run stops.
+    Reads that fail because of the disk or network are repeated after 1, 4 and 16 seconds; then the run stops.
 
     Args:
         items: an item table, or a source for `Items.open`.
@@ -68,23 +68,23 @@ def embed(
             None: the default encoder of each kind of media; see `encoders.default`.
         path: the folder to create. If an equal call has already finished, the store is opened; files whose size or
             modification time changed raise an error.
-        batch_size: cells of a batch.
-        part_cells: cells of a part, a multiple of batch_size.
+        batch_size: number of cells per batch.
+        part_cells: number of cells per part, a multiple of batch_size.
         dtype: type of the stored features.
-        threads: threads of torch for encoders on a CPU. "auto": those of the unfinished run, else half of the cores (1
-            on Ray).
-        workers: processes that read and decode media; 0: decode in this process, where a decoder that hangs or crashes
-            ends the run. "auto": half of the cores, or all but one if the encoders use a GPU.
+        threads: number of torch threads for encoders on a CPU. "auto": those of the unfinished run, else half of the
+            cores (1 on Ray).
+        workers: number of processes that read and decode media; 0: decode in this process, where a decoder that hangs
+            or crashes ends the run. "auto": half of the cores, or all but one if the encoders use a GPU.
         max_broken: largest share of broken cells of a modality, in [0, 1]; up to 10 broken cells are always accepted.
         on_broken: "absent", or "raise" to stop at the first broken cell.
-        retry_broken: compute parts with broken cells again, also of a finished store.
-        allow_changed: encode files again that changed since they were encoded, also of a finished store.
+        retry_broken: compute parts with broken cells again, even those of a finished store.
+        allow_changed: encode files again that changed since they were encoded, even those of a finished store.
         thumbnails: largest side in pixels of the images and video frames in the asset `thumbnails.zip`, for reports.
             None: no thumbnails.
         hash: store the sha256 of the bytes of every cell in the asset `files.jsonl`.
         limits: largest `bytes`, `pixels`, `samples`, `characters` of media, and `seconds` to decode a cell; see
             `media.MediaLimits`.
-        engine: "local", or "ray" to compute parts on the machines of a Ray cluster, which must see the media under the
+        engine: "local", or "ray" to compute parts on the machines of a Ray cluster, on which the media must have the
             same paths.
         ray_address: address of the cluster; None: a running cluster that `ray.init` finds, else this machine.
         resume: "auto" continues an unfinished run or starts a new one, "required" raises an error without an unfinished
@@ -99,8 +99,8 @@ def embed(
         progress: see `train.fit`.
 
     Returns:
-        The store, with the ids, groups, labels, split and names of the items. The provenance of each column has the
-        reference of its encoder.
+        The store, with the ids, groups, labels, split and names of the items. The provenance of each column has a
+        reference to its encoder.
 
     Raises:
         DataError: the table or the store is not valid, there are too many broken cells, reading failed, or a file

@@ -1,4 +1,4 @@
-"""Open the finished store of an earlier run whose environment was another one."""
+"""Open the finished store of an earlier run in a different environment."""
 
 import warnings
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ __all__ = ["finished_features"]
 def finished_features(
     path: Path, items: Items, encoders: Mapping[str, Encoder], config: EmbedConfig
 ) -> EmbeddingStore | None:
-    """Return the store if it has the features of the same items, encoders and settings, also if they were computed with
-    another version of torch (with a warning), number of threads or type of device.
+    """Return the store if it has the features of the same items, encoders and settings, even if they were computed with
+    a different version of torch (with a warning), number of threads or type of device.
 
     Raises:
         DataError: the store is damaged, or files changed since they were encoded.

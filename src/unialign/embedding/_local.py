@@ -51,7 +51,7 @@ def compute_parts(
     clock: Clock,
     on_cells: Callable[[str, int], None],
 ) -> Generator[FinishedPart]:
-    """`on_cells` is called with a column and a number of cells that were encoded."""
+    """Yield the computed parts; `on_cells` is called with a column and a number of cells that were encoded."""
     with contextlib.ExitStack() as stack:
         tasks = part_tasks(plan, parts, cells)
         if workers:
@@ -120,7 +120,7 @@ def chosen_workers(asked: int | str, device_type: str, work: Mapping[str, Column
 
 @contextlib.contextmanager
 def encoder_threads(threads: int) -> Iterator[None]:
-    """The last bits of features depend on the number of threads."""
+    """Set the number of threads temporarily, since the last bits of features depend on it."""
     import torch
 
     before = torch.get_num_threads()

@@ -20,7 +20,7 @@ __all__ = ["check_items", "column_work", "limits_of", "make_plan"]
 def make_plan(
     items: Items, cells: Mapping[str, Cells], encoders: Mapping[str, Encoder], config: EmbedConfig, threads: int
 ) -> Plan:
-    """`threads` must already be set, because references contain features of fixed inputs."""
+    """Make the plan. `threads` must already be set, because references contain features of fixed inputs."""
     import torch
 
     columns = {}
@@ -82,7 +82,7 @@ def limits_of(config: EmbedConfig) -> MediaLimits:
 
 
 def check_items(items: Items) -> None:
-    """Raise errors before hours of encoding."""
+    """Check the items before hours of encoding."""
     if not len(items):
         raise DataError(f"the item table {items.name!r} has no items; check the source and its rules")
     for name in items.modalities:

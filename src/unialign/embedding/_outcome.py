@@ -116,7 +116,7 @@ def _is_repeated(store: EmbeddingStore, plan: Plan, config: EmbedConfig) -> bool
 
 
 def chosen_threads(config: EmbedConfig, target: Path) -> int:
-    """An earlier call with the same folder determines the number of threads."""
+    """Return the number of threads; for `auto`, that of an earlier call with the same folder, if any."""
     if config.threads != "auto":
         return int(config.threads)
     stored: Any = None
@@ -175,6 +175,6 @@ def _changes(store: EmbeddingStore, plan: Plan) -> str:
 
 
 def _check_store_options(items: Items) -> None:
-    """Raise the errors of `EmbeddingStore.write` before hours of encoding."""
+    """Raise errors that `EmbeddingStore.write` would raise after hours of encoding."""
     ones = np.ones((len(items), 1), np.float16)
     EmbeddingStore.from_arrays(dict.fromkeys(items.modalities, ones), **store_options(items))

@@ -54,7 +54,7 @@ class Part:
 
 
 def part_bytes(plan: Plan, column: str, number: int, part: Part) -> bytes:
-    """Equal parts have equal bytes."""
+    """Serialize a part; equal parts have equal bytes."""
     tensors: dict[str, NDArray[Any]] = {"cells": part.cells, "features": np.ascontiguousarray(part.features)}
     if part.thumbnails is not None:
         tensors["thumbnail_sizes"] = np.array([len(image) for image in part.thumbnails], np.int64)

@@ -55,7 +55,7 @@ class PartWriter:
             if self._error is None:
                 try:
                     self._write(*task)
-                except BaseException as error:  # the caller would wait for ever if the thread ended
+                except BaseException as error:  # the caller would wait forever if the thread ended
                     self._error = error
         if self._error is None:
             try:

@@ -63,7 +63,7 @@ class ColumnPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Changed values of `max_broken`, `on_broken` and `roots` continue the same run."""
+    """The same run continues if `max_broken`, `on_broken` or `roots` change."""
 
     items: str
     rows: int
@@ -79,7 +79,7 @@ class Plan:
         return digest(canonical_json(self._identity))
 
     def column_digest(self, name: str) -> str:
-        """sha256 of everything that determines the bytes of the column's parts."""
+        """Return the sha256 of everything that determines the bytes of the column's parts."""
         facts = {
             "schema": SCHEMA,
             "name": name,
@@ -123,7 +123,7 @@ class Plan:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Other entries of the provenance describe the columns."""
+        """Return the provenance of the plan; other entries of the provenance describe the columns."""
         identity = self._identity
         return {"schema": SCHEMA, "digest": self.digest, "settings": identity["settings"]}
 

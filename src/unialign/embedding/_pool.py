@@ -24,7 +24,7 @@ __all__ = ["WorkerPool", "pickled_columns"]
 _POLL_SECONDS = 0.5
 # Additional time for the first cell of a column, for which modules are imported.
 _IMPORT_SECONDS = 60.0
-# Signals of the operating system or of a user, which say nothing about the data.
+# Signals of the operating system or of a user, which are not caused by the data.
 _KILLED = {getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)}
 
 
@@ -106,7 +106,7 @@ class WorkerPool:
             self._handle()
 
     def _dispatch(self, rest: Iterator[BatchTask], order: "deque[_Open]") -> None:
-        """Give tasks to the processes with the fewest tasks, while arenas are free."""
+        """Assign tasks to the processes with the fewest tasks, while arenas are free."""
         while True:
             seat = min(self._seats, key=lambda seat: (not seat.free, len(self._given[seat.number])))
             if not seat.free:

@@ -30,9 +30,9 @@ from unialign.media import (
 
 __all__ = ["ColumnWork", "PreparedCell", "ReadFailure", "prepare_cell", "read_cell"]
 
-# Waiting times before a read is repeated after trouble of the machine or the file system.
+# Waiting times before a read is repeated after a failure of the machine or the file system.
 RETRY_SECONDS = (1.0, 4.0, 16.0)
-# Attempts to read a file that changes meanwhile.
+# Number of attempts to read a file that changes meanwhile.
 _READS = 2
 
 
@@ -89,8 +89,8 @@ def prepare_cell(
     on_stage: Callable[[bool], None] = lambda busy: None,
     seed: int | None = None,
 ) -> PreparedCell:
-    """`on_stage` is called with True before the cell is read, and with False before a wait. With a seed, the media are
-    changed at random; see `augmented`.
+    """Read, decode and prepare a cell. `on_stage` is called with True before the cell is read, and with False before a
+    wait. With a seed, the media are augmented at random; see `augmented`.
     """
     waits = iter(work.retry_seconds)
     while True:

@@ -29,7 +29,7 @@ def prepared_cells(
         cells: cells of each column.
 
     Raises:
-        DataError: the machine or file system failed, also after several attempts.
+        DataError: the machine or file system failed, even after several attempts.
         MissingDependencyError: decoding needs a package that is not installed.
     """
     total = sum(map(len, cells.values()))

@@ -22,7 +22,7 @@ class Preparer:
 
     def batches(self, tasks: Iterator[BatchTask]) -> Iterator[PreparedBatch]:
         """Yield batches in the order of the tasks; arrays are valid until the next batch is requested. Tasks are taken
-        ahead of the batches, and may end for a while: another call continues with later ones.
+        ahead of the batches. If they run out, a later call continues with new tasks.
         """
         if not self._workers:
             return prepare_batches(self._work, tasks)

@@ -26,7 +26,7 @@ from unialign.media import Cell
 
 __all__ = ["compute_parts_on_ray"]
 
-# Ray needs a CPU for the tasks that create the rows; with actors on all CPUs, it waits without end.
+# Ray needs a CPU for the tasks that create the rows; with actors on all CPUs, it waits forever.
 _OTHER_CPUS = 1
 _CONNECT_SECONDS = 10
 
@@ -47,7 +47,7 @@ def compute_parts_on_ray(
 
     Args:
         actors: number of processes that encode, each on as many CPUs as it has threads, with a process that decodes;
-            "auto": as many as the cluster has CPUs for, but for one CPU.
+            "auto": as many as fit on the CPUs of the cluster, with one CPU left free.
         address, offline: see `embed`.
         on_cells: is called with the column and the number of cells of each part.
 
@@ -143,7 +143,7 @@ class _Work:
         return self._encoders[planned.encoder]
 
     def _pool_of(self, column: str, encoder: Encoder) -> WorkerPool:
-        """Return the decoding process of a column; parts of a column mostly follow each other."""
+        """Return the decoding process of a column; parts of a column are mostly consecutive."""
         if self._pool is None or column != self._column:
             if self._pool is not None:
                 self._pool.close()

@@ -16,7 +16,7 @@ _SHOWN = 5
 
 
 def finished_parts(plan: Plan, folder: WorkFolder) -> Iterator[tuple[str, int, Part]]:
-    """Damaged parts and parts of another plan are deleted."""
+    """Yield the finished parts; damaged parts and parts of another plan are deleted."""
     for column in plan.columns:
         if not folder.part_folder(column).is_dir():
             continue

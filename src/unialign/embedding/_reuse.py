@@ -17,7 +17,7 @@ __all__ = ["is_reusable", "stored_marks", "stored_parts"]
 
 
 def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
-    """The column was computed from the same cells, with the same encoder and settings."""
+    """Return whether the column was computed from the same cells, with the same encoder and settings."""
     provenance = store.provenance
     entry: Any = provenance.get("columns", {}).get(column)
     stored: Any = provenance.get("plan")

@@ -121,7 +121,7 @@ class Run:
                 )
 
     def _compute(self, missing: Sequence[PartName], check_stop: Callable[[], None]) -> None:
-        # Parts are computed on iteration, when there is a display.
+        # Parts are computed during iteration, when the progress display exists.
         parts, self.waiting = self._engine(missing, lambda column, cells: display.advance(column, cells))
         display = Progress(self._progress, self._plan, self.clock, self._cells_done, waiting=self.waiting)
         with contextlib.closing(parts), contextlib.closing(display), PartWriter(self._folder) as writer:

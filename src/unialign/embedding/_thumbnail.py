@@ -16,7 +16,7 @@ def has_thumbnail(media: Kind) -> bool:
 
 
 def thumbnail(media: Media, kind: Kind, side: int | None) -> bytes | None:
-    """WebP; the thumbnail of a video is its middle frame. Return None for other kinds of media."""
+    """Return a WebP file, for a video of its middle frame; None for other kinds of media."""
     if side is None or not has_thumbnail(kind):
         return None
     image_module = optional_module(

@@ -69,7 +69,7 @@ class WorkFolder:
                 stack.pop_all().close()
             else:
                 raise ConfigError(
-                    f"{self.path} cannot be locked, because other processes remove it again and again; choose another "
+                    f"{self.path} cannot be locked, because other processes keep removing it; choose another "
                     "path for the store, or wait until they end"
                 )
             with contextlib.suppress(OSError):
@@ -145,7 +145,7 @@ class WorkFolder:
             self.part_file(column, number).unlink(missing_ok=True)
 
     def discard_leftovers(self) -> None:
-        """The lock must be held."""
+        """Delete what killed runs left behind; the lock must be held."""
         for folder in [self.path, *(self.path / "parts").glob("*")]:
             for entry in filter(is_leftover, list(folder.iterdir())):
                 entry.unlink(missing_ok=True)
@@ -166,8 +166,8 @@ class WorkFolder:
             (self.path / _PLAN).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Files that cannot be deleted remain, and the next call deletes them."""
-        # The plan goes first, so that a folder without some of its parts is not taken for an unfinished run.
+        """Remove the folder; files that cannot be deleted remain, and the next call deletes them."""
+        # The plan is removed first, so that a folder that lacks some parts is not mistaken for an unfinished run.
         with contextlib.suppress(OSError):
             (self.path / _PLAN).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)

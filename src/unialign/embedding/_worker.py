@@ -29,8 +29,8 @@ _PR_SET_PDEATHSIG = 1
 class TaskMessage:
     """A batch, or a part of it. The results are written to the shared memory number `arena`.
 
-    Cells have their place in the batch and the seed of their random changes. A cell at which a process hung or ended is
-    alone, and is read before it is decoded. Reading that hangs says nothing about the cell.
+    Cells have their place in the batch and the seed of their augmentation. A cell at which a process hung or ended is
+    alone, and is read before it is decoded. A read that hangs is not a fault of the cell.
     """
 
     number: int
@@ -75,10 +75,12 @@ class Crashed:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`arguments` are the id of the main process, and descriptors of tasks, results, status and arenas."""
+    """Run a worker; `arguments` are the id of the main process, and descriptors of tasks, results, status and
+    arenas.
+    """
     parent, tasks, results, status, *arenas = map(int, arguments)
     _end_with(parent)
-    # The standard output may be the result of the command.
+    # The standard output may contain the result of the command.
     os.dup2(2, 1)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with open(tasks, "rb") as source, open(results, "wb") as target:
@@ -129,7 +131,7 @@ def _receive(source: BinaryIO, inbox: "queue.SimpleQueue[Any]") -> None:
 def _work(
     task: TaskMessage, column: ColumnWork, arena: Arena, board: StatusBoard, files: OpenFiles, begun: set[str]
 ) -> Done | Failed:
-    """`begun` has the columns of earlier cells."""
+    """Process a task; `begun` has the columns of earlier cells."""
     outcomes = []
     for place, cell, seed in task.cells:
 

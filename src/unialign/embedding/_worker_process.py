@@ -48,7 +48,7 @@ class Seat:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """The current process, if any, must have ended."""
+        """Start a process; the current one, if any, must have ended."""
         if self._process is not None:
             self._outbox.put(None)
         self.status.clear()
@@ -90,7 +90,7 @@ class Seat:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """A `Crashed` event follows."""
+        """Kill the process; a `Crashed` event follows."""
         if self._process is not None:
             self._process.kill()
 
@@ -129,7 +129,7 @@ def _forward(number: int, process: "subprocess.Popen[bytes]", handle: int, event
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """The process starts with blocked signals, so that the main process can finish its part after a signal to the
+    """Block signals while the process starts, so that the main process can finish its part after a signal to the
     group.
     """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])

@@ -96,7 +96,7 @@ def build_conditions(
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
-    """`item` is a case-insensitive name, or a row number such as `#17`."""
+    """Return the row of an item; `item` is a case-insensitive name, or a row number such as `#17`."""
     names = [name.strip().casefold() for name in store.item_names]
     rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
     if len(rows) == 1:
@@ -136,7 +136,7 @@ def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Seq
 def _text_prompt(
     space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, modality: str
 ) -> _Prompt:
-    """The text gets the split of the items with the same name."""
+    """Embed a new text, which gets the split of the items with the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row per text")

@@ -120,7 +120,7 @@ def check_generated(images: Tensor) -> Tensor:
 
 
 def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
-    """Row i depends only on `seed` and `first + i`."""
+    """Draw noise; row i depends only on `seed` and `first + i`."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
         out[i] = torch.randn(dim, generator=make_row_generator(seed, first + i), dtype=torch.float32)
@@ -128,7 +128,7 @@ def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
 
 
 def make_row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
-    """Different streams are independent."""
+    """Return a generator for a row; different streams are independent."""
     spawn_key = () if stream is None else (stream,)
     state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))

@@ -54,12 +54,12 @@ def kernel_distance(x: Any, y: Any) -> float:
 
 
 def cubic_kernel(x_NF: Tensor, y_MF: Tensor) -> Tensor:
-    """(x . y / F + 1)^3."""
+    """Return (x . y / F + 1)^3."""
     return (x_NF @ y_MF.mT / x_NF.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
-    """exp(-|x - y|^2 / (2 bandwidth^2))."""
+    """Return exp(-|x - y|^2 / (2 bandwidth^2))."""
     squared_NM = x_NF.square().sum(1)[:, None] + y_MF.square().sum(1) - 2 * x_NF @ y_MF.mT
     return torch.exp(squared_NM.clamp_min(0) / (-2 * bandwidth**2))
 
@@ -169,7 +169,7 @@ def _compute_frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, co
 
 
 def _factorize(cov_RFF: Tensor) -> Tensor:
-    """L with L L^T = covariance equals the symmetric root up to an orthogonal factor."""
+    """Return L with L L^T = covariance, which equals the symmetric root up to an orthogonal factor."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]
     return factor_RFF

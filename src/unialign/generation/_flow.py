@@ -20,12 +20,12 @@ _MIN_REMAINING = 0.1
 
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
-    """Logit-normal (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
+    """Draw logit-normal times (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
     return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 
 def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Tensor, noise: Tensor) -> Tensor:
-    """(1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9; times are in (0, 1)."""
+    """Return (1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9; times are in (0, 1)."""
     t = times_N.reshape(-1, *(1 for _ in x.shape[1:]))
     predicted = predict((1 - t) * noise + t * x, times_N, condition_NC)
     error_N = (predicted - x).float().square().flatten(1).mean(1)

@@ -132,7 +132,7 @@ def _compute_true_cosine(space: Space, store: EmbeddingStore, condition: Conditi
 
 
 def _find_pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
-    """Decoders trained on few images may memorize them."""
+    """Find the most similar training images, since decoders trained on few images may memorize them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     side = min(images_QV.shape[-1], _COMPARISON_SIDE)

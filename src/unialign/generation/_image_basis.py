@@ -16,7 +16,7 @@ _WHITENING = 0.5
 
 
 def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images") -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (P,), singular values (L,) and principal axes (L, P)."""
+    """Return the mean (P,), singular values (L,) and principal axes (L, P)."""
     mean_P = x_NP.mean(0)
     _, values_K, axes_KP = torch.linalg.svd(x_NP - mean_P, full_matrices=False)
     rank = int((values_K > 1e-7 * values_K.max().clamp_min(1e-12)).sum())

@@ -28,7 +28,7 @@ def check_images(
     min_count: int = 1,
     range_error: type[UniAlignError] = ShapeError,
 ) -> Tensor:
-    """Images are floats (N, 3, H, W) in [0, 1]; `range_error` is raised for other numbers."""
+    """Check that images are floats (N, 3, H, W) in [0, 1]; `range_error` is raised for other numbers."""
     expected = "(N, 3, S, S)" if square else "(N, 3, height, width)"
     x = as_dense(images, what, expected)
     wrong = x.ndim != 4 or len(x) < min_count or x.shape[1] != 3 or 0 in x.shape[2:]
@@ -51,7 +51,7 @@ def check_images(
 
 
 def resize_bilinear(images: Tensor, size: int) -> Tensor:
-    """Antialiased; no copy if S equals size."""
+    """Resize with antialiasing, without a copy if S equals size."""
     if images.shape[-1] == size:
         return images
     # Clamp, since the interpolation weights sum to 1 only up to rounding.

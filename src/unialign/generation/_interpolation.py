@@ -174,7 +174,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
 
 
 def _tangent_mean(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
-    """Weighted mean of the rows in the tangent space, which is -1/2 times the gradient of the objective."""
+    """Return the weighted mean of the rows in the tangent space, which is -1/2 times the gradient of the objective."""
     side_KBD, ratio_KB, _ = _log_map(at_BD, z_KBD)
     return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
 
@@ -203,7 +203,7 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
 
 
 def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tangential parts of the rows, their scale factors angle / sin(angle), and the cosines."""
+    """Return the tangential parts of the rows, their scale factors angle / sin(angle), and the cosines."""
     cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
     side_KBD = z_KBD - cos_KB1 * at_BD
     sin_KB1 = _norm(side_KBD)
@@ -215,7 +215,7 @@ def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
-    """End point of the geodesic of a tangent vector."""
+    """Return the end point of the geodesic of a tangent vector."""
     length_B1 = _norm(step_BD)
     return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * step_BD)
 
@@ -237,7 +237,7 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """The gradient at 0 is 0 instead of NaN."""
+    """Return the norms of rows; the gradient at 0 is 0 instead of NaN."""
     square = x.square().sum(-1, keepdim=True)
     return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
 

@@ -17,7 +17,7 @@ InterpolationInputs = Mapping[str, Any] | Sequence[Any]
 
 
 def make_mixing_batch(embeddings: Any, present: Any = None) -> Batch:
-    """(1, D) is broadcast, and integers are converted to floats."""
+    """Make a batch; (1, D) is broadcast, and integers are converted to floats."""
     if isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
         embeddings = {f"rows {k}": z for k, z in enumerate(embeddings)}
     if not isinstance(embeddings, Mapping):
@@ -57,7 +57,7 @@ def normalized_weights(weights_K: Tensor) -> Tensor:
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    """`count` is None for values of t."""
+    """Convert numbers to a tensor; `count` is None for values of t."""
     # Convert with NumPy, since PyTorch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]

@@ -1,4 +1,4 @@
-"""Load decoders and spaces. Built-in ones have the names of the data sets on which they were trained."""
+"""Load decoders and spaces. Built-in ones are named after the data sets on which they were trained."""
 
 import os
 

@@ -19,7 +19,7 @@ _UNET_TIME = 1000.0
 
 
 def time_features(times_N: Tensor) -> Tensor:
-    """Sines and cosines (N, 64) at frequencies from 1 to 1000."""
+    """Return sines and cosines (N, 64) at frequencies from 1 to 1000."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, dtype=times_N.dtype, device=times_N.device))
     angles = times_N[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)

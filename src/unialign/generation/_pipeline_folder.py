@@ -107,7 +107,7 @@ def encoder_weights_fingerprint(folder: Path) -> str:
 
 
 def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: str | None = None) -> ConfigError:
-    """`expected` is None for any supported pipeline."""
+    """Return the error for an unsupported pipeline; `expected` is None for any supported one."""
     loader = {STABLE_UNCLIP: "StableUnCLIP", KANDINSKY: "Kandinsky22"}.get(name)
     if expected == KANDINSKY_PRIOR or (expected and loader):
         hint = f"; load it with {loader}, or with load_decoder" if loader else ""
@@ -155,7 +155,7 @@ def _check_part(folder: Path, entry: object, part: str, pipeline: str) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The file may have at most 64 MB."""
+    """Read a JSON object from a file of at most 64 MB."""
     try:
         with open_regular(path) as file:
             body = json.loads(file.read(_MAX_JSON_BYTES).decode("utf-8"))
@@ -167,7 +167,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def import_extra(module: str) -> Any:
-    """The extra `generate` installs the module."""
+    """Import a module that the extra `generate` installs."""
     try:
         return import_module(module)
     except ImportError as error:

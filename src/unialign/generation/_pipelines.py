@@ -34,8 +34,8 @@ from unialign.generation._pipeline_folder import (
 
 
 def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Components are loaded one by one, since `DiffusionPipeline.from_pretrained` initializes missing weights at random
-    without raising an error.
+    """Load a pipeline. Components are loaded one by one, since `DiffusionPipeline.from_pretrained` initializes missing
+    weights at random without raising an error.
     """
     components = load_components(folder, name, dtype=dtype)
     with _checkpoint_errors(folder, name):
@@ -171,7 +171,7 @@ class PipelineDecoder(ABC):
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]: ...
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
-        """Scaled standard normal noise."""
+        """Return scaled standard normal noise."""
         return noise
 
 
@@ -186,7 +186,7 @@ class ImageTower:
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:
-        """Images are in [0, 1]."""
+        """Embed images with values in [0, 1]."""
         check_integer("batch_size", batch_size, low=1)
         x = check_images(images, square=False, min_count=0, range_error=DataError)
         # Convert to uint8, as if the images were loaded from files.

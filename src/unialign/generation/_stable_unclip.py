@@ -110,7 +110,7 @@ def _check_dims(pipeline: Any, dim: int) -> None:
 
 
 def _compute_typical_norm(normalizer: Any) -> float | None:
-    """RMS norm from the normalizer's mean and deviation; None if these were never set."""
+    """Return the RMS norm from the normalizer's mean and deviation; None if these were never set."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
     if not bool(mean.any()) and bool((deviation == 1).all()):
         return None

@@ -76,7 +76,7 @@ class SpaceEncoder:
         return _unit(embeddings1) @ _unit(embeddings2).mT
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:
-        """Return the (N,) cosines of the rows at equal places."""
+        """Return the (N,) cosines of the rows at equal positions."""
         return (_unit(embeddings1) * _unit(embeddings2)).sum(-1)
 
     def _batch(self, batch: Mapping[str, Any]) -> Tensor:

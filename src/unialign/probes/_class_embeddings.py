@@ -104,10 +104,10 @@ def check_names(class_names: Any) -> tuple[str, ...]:
 
 
 def check_templates(templates: Any) -> None:
-    """Raise ConfigError for a template without a place for the name."""
+    """Raise ConfigError for a template without a placeholder for the name."""
     if isinstance(templates, str) or not isinstance(templates, Sequence) or not templates:
         raise ConfigError(f"templates must be a non-empty list of texts, got {templates!r:.80}")
     for template in templates:
         check_text("a template", template)
         if "{}" not in template:
-            raise ConfigError(f"the template {template!r} has no place for the name of the class; write it as {{}}")
+            raise ConfigError(f"the template {template!r} has no placeholder for the class name; write it as {{}}")

@@ -26,7 +26,7 @@ def predicted(scores_nC: Tensor, places: int) -> Tensor:
 
 def hits(scores_nC: Tensor, labels_n: Tensor, k: int) -> Tensor:
     """Return the (n,) float64 probability that the class of the label is among the k classes with the highest scores,
-    if tied classes are in random order. Labels outside of 0..C-1 are never hit.
+    if tied classes are in random order. Labels outside 0..C-1 are never hit.
     """
     known_n = (labels_n >= 0) & (labels_n < scores_nC.shape[1])
     own_n1 = scores_nC.gather(1, labels_n.where(known_n, 0)[:, None])

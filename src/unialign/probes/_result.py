@@ -167,7 +167,7 @@ class ProbeResult:
         return [*self.hits, "class_mean"] if self.hits else []
 
     def _scored(self) -> Tensor:
-        """(s,) places of the labeled items among the n items."""
+        """Return the (s,) places of the labeled items among the n items."""
         if self.labels is None:
             raise DataError("the probe was called without labels, so it has no accuracy; pass labels")
         return (self.labels != -1).nonzero().flatten()

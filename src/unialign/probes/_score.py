@@ -24,7 +24,7 @@ def scored(
     settings: Mapping[str, Any],
     validation: Sequence[Mapping[str, Any]],
 ) -> ProbeResult:
-    """`scores` returns the (rows, C) scores of a slice of the test items."""
+    """Return the result of a probe; `scores` returns the (rows, C) scores of a slice of the test items."""
     labels_n = data.labels["test"]
     top_nk, found = top_classes(scores, labels_n, data.known)
     return ProbeResult(

@@ -23,7 +23,7 @@ _SPLITS = get_args(Split)
 
 @dataclass(frozen=True, eq=False)
 class ProbeData:
-    """Rows and class numbers by split. Unlabeled items and items outside of the split are left out.
+    """Rows and class numbers by split. Unlabeled items and items outside the split are left out.
 
     Attributes:
         z: split -> (rows, D), in the type of the input.
@@ -49,7 +49,9 @@ class ProbeData:
 
 
 def probe_data(z: Any, y: Any, split: Any, *, groups: Any, needs_val: str) -> ProbeData:
-    """`needs_val` names the settings to choose on the validation items; empty if there is nothing to choose."""
+    """Check the data of a probe; `needs_val` names the settings to choose on the validation items; empty if there is
+    nothing to choose.
+    """
     z_ND = _matrix(z)
     items = len(z_ND)
     split_N = _split_codes(split, items)
