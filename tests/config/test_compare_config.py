@@ -34,7 +34,7 @@ def test_wrong_settings_raise():
         (lambda: comparison(entries={"a": entry, "b": other}), "the same modalities"),
         (lambda: comparison(entries=[entry]), "entries must be a mapping"),
         (lambda: comparison(schema=2), "schema 2"),
-        (lambda: comparison(**{"seeds.x": 1}), "only entries can be followed by '.'"),
+        (lambda: comparison(**{"seeds.x": 1}), "the form SETTING.KEY is supported only for entries"),
         (lambda: CompareConfig.from_dict({"data": "digits"}), "needs 'entries'"),
         (lambda: EvaluateConfig.from_dict({"space": "s", "date": "d"}), "did you mean 'data'"),
         (lambda: EvaluateConfig.from_dict({}), "needs 'space' and 'data'"),

@@ -99,7 +99,7 @@ def _results(
         "protocol": {
             "name": "gram",
             "captions": config.captions,
-            "gallery": "every clip of the split, also without audio or without media",
+            "gallery": "every clip of the split, including clips without audio or without media",
             "clip without media": "rank of a random order",
             "ties": "expected rank",
             "score of runs and summary": score,

@@ -85,7 +85,7 @@ def make_results(
             "modalities": list(space.modalities),
         },
         "protocol": {
-            "name": "images decoded from rows of the space in place of image embeddings, without a prior",
+            "name": "images decoded from rows of the space instead of image embeddings, without a prior",
             "anchor": result.anchor,
             "decoder": config.decoder,
             "image encoder": decoder.input_spec.encoder,

@@ -31,7 +31,7 @@ class Source:
 
     Attributes:
         indexes: name -> index, of which the first is the default.
-        others: name -> function that opens a further index.
+        others: name -> function that opens another index.
         decoder_data: name of the data set whose decoder generates images, or None.
         generation_space: folder of the space for the decoder, or None.
         store: features of the items, or None.
@@ -238,7 +238,7 @@ def _name(text: str) -> str:
 
 
 def described(index: Index) -> str:
-    """Return what an index holds, in a phrase."""
+    """Describe the content of an index in a phrase."""
     return f"{len(index):,} items, {len(index.modalities)} modalities ({', '.join(index.modalities)})"
 
 

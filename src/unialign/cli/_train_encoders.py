@@ -60,7 +60,7 @@ def train_encoders(
         print_header(str(path), items.modalities, config, note, options.out, processes=processes.world_size)
         trained = [f"{name} ({mode})" for name in items.modalities if (mode := config.tuning(name).mode) != "frozen"]
         echo(
-            f"training the encoders of {', '.join(trained)}; the features of the initial ones are in "
+            f"training the encoders of {', '.join(trained)}; the features of the initial encoders are in "
             f"{shown(options.out / 'store')}"
         )
         record, store = run_items(

@@ -13,7 +13,7 @@ from unialign.errors import ConfigError
 _EXAMPLES = """\
   unialign decoder train emoji --out runs/decoder             needs unialign[images] to read the images
   unialign decoder train emoji --out runs/decoder             run again to continue an interrupted run
-  unialign decoder sample runs/decoder/decoder emoji          held-out images above the generated ones"""
+  unialign decoder sample runs/decoder/decoder emoji          held-out images above the generated images"""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -104,8 +104,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         dest="class_names",
         nargs="+",
         metavar="NAME",
-        help="names of the classes in the order of their numbers, or a text file with one name per line (default: "
-        "those of the data)",
+        help="class names in the order of the class numbers, or a text file with one name per line (default: the class "
+        "names of the data)",
     )
     add_item_options(parser)
     add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")

@@ -14,7 +14,7 @@ _EXAMPLES = """\
 
 mteb stores one file per task, MODEL/REVISION/TASK.json. The ranking uses the tasks that all models have. Differences
 are paired by task, tests are corrected for all pairs of models (Holm), and models that the scores cannot distinguish
-form a group. With --qrels and the files TASK_predictions.json of mteb, queries are resampled in place of tasks."""
+form a group. With --qrels and the files TASK_predictions.json of mteb, queries are resampled instead of tasks."""
 
 
 def run(options: argparse.Namespace) -> int:

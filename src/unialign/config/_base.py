@@ -95,8 +95,8 @@ class Config:
         for key, value in changes.items():
             name, dot, option = str(key).partition(".")
             if dot and name not in mappings:
-                dotted = f"only {' and '.join(mappings)} can be followed" if mappings else "no setting can be followed"
-                raise ConfigError(f"unknown setting {key!r}; {dotted} by '.' and a key")
+                dotted = f"only for {' and '.join(mappings)}" if mappings else "for no setting"
+                raise ConfigError(f"unknown setting {key!r}; the form SETTING.KEY is supported {dotted}")
             values[name if dot else key] = (
                 {**values[name], **self._entry(name, option, value, values)} if dot else value
             )

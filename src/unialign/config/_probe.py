@@ -50,7 +50,7 @@ class ProbeConfig(Config):
         ("a photo of a {}.",), "zero-shot: prompt templates, with {} for the name of the class", _templates
     )
     labels: tuple[str, ...] | None = setting(
-        None, "names of the classes in the order of their numbers (default: those of the data)", not_empty
+        None, "class names in the order of the class numbers (default: the class names of the data)", not_empty
     )
     split: Split = setting("test", "zero-shot: split to classify; `linear` and `knn` use all splits")
     input: Literal["embeddings", "features"] = setting(
@@ -58,12 +58,12 @@ class ProbeConfig(Config):
     )
     C: tuple[float, ...] = setting(
         tuple(10.0**power for power in range(-5, 5)),
-        "linear: inverse regularization strengths, of which the best on the validation items is used",
+        "linear: inverse regularization strengths; the best on the validation items is used",
         _positive_numbers,
     )
-    k: tuple[int, ...] = setting((20,), "knn: numbers of neighbors, of which the best is used", _counts)
+    k: tuple[int, ...] = setting((20,), "knn: numbers of neighbors; the best is used", _counts)
     temperature: tuple[float, ...] = setting(
-        (0.07,), "knn: temperatures of the votes, of which the best is used", _positive_numbers
+        (0.07,), "knn: temperatures of the votes; the best is used", _positive_numbers
     )
     resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     seed: int = setting(0, "seed of the bootstrap", integer(0))

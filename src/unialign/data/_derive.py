@@ -34,7 +34,7 @@ def derive_store(
         compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
         modalities: modalities that `compute` supports.
         source: name of the object that computes the embeddings, such as `space`, for the provenance and messages.
-        provenance: further entries of the provenance. The entry `space` of the given store is not copied.
+        provenance: additional entries of the provenance. The entry `space` of the given store is not copied.
 
     Raises:
         ConfigError: the store has none of the modalities, or `batch_size` is below 1.

@@ -122,7 +122,7 @@ def prefixed_keys(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...]:
 
 
 def _apart(parts: Sequence[NDArray[Any]]) -> Codes:
-    """Return codes that are equal only for equal values in the same part."""
+    """Return codes that are equal only for equal values of the same part."""
     codes, start = [], 0
     for values_n in parts:
         distinct, code_n = np.unique(values_n, return_inverse=True)

@@ -104,7 +104,7 @@ def _measure(
     if size > MAX_REQUESTED:
         raise ConfigError(
             f"sample must be at most {MAX_REQUESTED:,} for a comparison of two versions, since memory grows with its "
-            f"square; got {sample:,}. All rows are compared with any sample"
+            f"square; got {sample:,}. All rows are compared, whatever the sample size"
         )
     kept_n = np.sort(np.random.default_rng(seed).permutation(len(items))[:size])
     drift = scan_rows(old, new, items, kept_n, on_rows=on_rows)

@@ -39,8 +39,8 @@ class RowAlignment:
 def measure_row_alignment(
     sample: ItemSample, pairs: Sequence[tuple[str, str]], *, seed: int
 ) -> dict[tuple[str, ...], RowAlignment]:
-    """Compare each modality with all others that are comparable; two modalities without further ones share one
-    entry.
+    """Compare each modality with all others that are comparable; two modalities that are comparable only with each
+    other share one entry.
     """
     peers: dict[str, list[str]] = {}
     for a, b in pairs:

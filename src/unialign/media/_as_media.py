@@ -52,8 +52,8 @@ def as_media(
             (T, H, W, 3). Array: also a sequence of numbers. Arrays may be NumPy arrays or torch tensors, and paths may
             also be given as `{"bytes": ..., "path": ...}`. Decoded media and None are returned unchanged.
         kind: kind of media.
-        limits: limits on the size; by default those of `MediaLimits()`.
-        decoding: options of decoding; by default those of `Decoding()`.
+        limits: limits on the size. Default: `MediaLimits()`.
+        decoding: options of decoding. Default: `Decoding()`.
 
     Returns:
         See `load_cell`.

@@ -11,7 +11,7 @@ from unialign.media._limits import MediaLimits
 
 __all__ = ["declared_size", "is_seekable", "open_container"]
 
-# Formats that FFmpeg may open. Others, such as playlists, could open further files, or render any text as a video.
+# Formats that FFmpeg may open. Others, such as playlists, could open other files, or render any text as a video.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,mp3,aac,flac,wav,w64,aiff,au,caf,amr,ac3,eac3,wv,tta"
 # In other containers, seeking is approximate.
 _EXACT = ("mov", "matroska")

@@ -35,8 +35,8 @@ def decode(
     Args:
         data: bytes of a file; for the kind `text` also a string, for the kind `array` also a sequence of numbers.
         kind: kind of media.
-        limits: limits on the size; by default those of `MediaLimits()`.
-        decoding: options of decoding; by default those of `Decoding()`.
+        limits: limits on the size. Default: `MediaLimits()`.
+        decoding: options of decoding. Default: `Decoding()`.
         name: name of the data, for messages.
 
     Returns:

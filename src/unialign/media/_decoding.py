@@ -23,13 +23,13 @@ class Decoding:
     """Options of decoding; each applies only to the kind of media named in its description.
 
     Args:
-        rate: audio: samples per second of the result; by default that of the file.
-        seconds: audio: maximum duration that is read, from the start of the file or of the span; by default all of it.
+        rate: audio: samples per second of the result. Default: the rate of the file.
+        seconds: audio: maximum duration that is read, from the start of the file or of the span. Default: no limit.
         frames: video: number of frames. The video is divided into this many segments of equal length, and the middle
-            frame of each segment is used; videos with fewer frames repeat the last one. By default all frames.
+            frame of each segment is used; videos with fewer frames repeat the last one. Default: all frames.
         seed: video: use a random frame of each segment, drawn with this seed, instead of the middle frame.
         background: image: RGB color behind transparent pixels, each 0 to 255.
-        dim: array: required length of the vector; by default any.
+        dim: array: required length of the vector. Default: any length.
 
     Raises:
         ConfigError: a value is out of range.

@@ -41,9 +41,9 @@ def load_cell(
         cell: the value or reference.
         kind: kind of the modality.
         roots: root folders of the item table.
-        limits: limits on the size; by default those of `MediaLimits()`.
-        decoding: options of decoding; by default those of `Decoding()`.
-        files: array and table files that stay open between calls; by default each call opens its file.
+        limits: limits on the size. Default: `MediaLimits()`.
+        decoding: options of decoding. Default: `Decoding()`.
+        files: array and table files that stay open between calls. Default: each call opens its file.
 
     Returns:
         The decoded value, or None if the cell has no content of this kind: a blank text, an empty cell of a table, or a
@@ -85,7 +85,7 @@ def open_cell(
     Args:
         cell: the value or reference.
         roots: root folders of the item table.
-        limits: limits on the size; by default those of `MediaLimits()`.
+        limits: limits on the size. Default: `MediaLimits()`.
         files: see `load_cell`.
 
     Returns:

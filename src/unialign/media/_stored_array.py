@@ -85,7 +85,7 @@ class StoredArray:
 
 
 def shape_of_rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the shape (N, D) of an array of shape (N,), (N, D), or with further axes of length 1."""
+    """Return the shape (N, D) of an array of shape (N,), (N, D), or with additional axes of length 1."""
     longer = [length for length in shape[1:] if length != 1]
     if not shape or len(longer) > 1:
         raise MediaError("wrong-shape", f"the array has shape {shape}, expected one vector in each row")
