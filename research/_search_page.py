@@ -35,11 +35,11 @@ def answer(results: Results) -> list[str]:
     if not gains:
         return ["No run is complete."]
     worst, best = min(gains, key=lambda arm: gains[arm]), max(gains, key=lambda arm: gains[arm])
-    holds = "holds" if gains[worst] >= -_MOST_LOSS else "does not hold"
+    met = "is met" if gains[worst] >= -_MOST_LOSS else "is not met"
     return [
         f"The correction that `auto` chooses changes the balanced NDCG@10 by {_points(gains[worst])} "
         f"({label(results, worst)}) to {_points(gains[best])} points ({label(results, best)}).",
-        f"The goal that it is never more than 0.5 points below plain cosine {holds} on these {len(arms)} spaces.",
+        f"The goal, a score at most 0.5 points below that of plain cosine, {met} on these {len(arms)} spaces.",
     ]
 
 

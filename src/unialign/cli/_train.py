@@ -75,8 +75,8 @@ def started(config: TrainConfig, start: Start | None) -> tuple[TrainConfig, dict
     space = Space.from_pretrained(start.space)
     if start.weights is not None and weights_digest(space) != start.weights:
         raise ConfigError(
-            f"the space {start.space} has other weights than when the run was made; restore it, or name another space "
-            f"with --init-from"
+            f"the space {start.space} has different weights than when the run was made; restore it, or name another "
+            "space with --init-from"
         )
     defaults: dict[str, Any] = {name: getattr(space, name) for name in ("dim", "head", "hidden", "input_norm")}
     if config.init == "ridge" and start.train is not None:
