@@ -46,7 +46,7 @@ from unialign.experiments import write_json
 from unialign.io import describe_environment, replace_file
 from unialign.metrics import holm_correction
 
-__all__ = ["TITLE", "make_results", "write_results"]
+__all__ = ["TITLE", "make_results", "progress_rows", "write_results"]
 
 TITLE = "Whole fronts of objectives with equal tuning budgets"
 # Of each cell, the lower quarter of a metric is outside the box of the hypervolume.
@@ -97,7 +97,7 @@ def make_results(plan: FrontPlan) -> dict[str, Any]:
             "recipes": {name: recipe.title for name, recipe in RECIPES.items()},
             "data": {name: _described(plan, name) for name in options.data},
             "unavailable": plan.unavailable,
-            "progress": [entry for part in PARTS for name in options.data for entry in _progress(plan, part, name)],
+            "progress": [entry for part in PARTS for name in options.data for entry in progress_rows(plan, part, name)],
             "tests_in_family": len(corrected),
             "tuning": [found for cell in cells if (found := _tuning(plan, *cell))],
             "hypervolume": [found for cell in cells for found in _hypervolumes(plan, *cell)],
@@ -125,7 +125,7 @@ def _described(plan: FrontPlan, name: str) -> dict[str, Any]:
 # --- what has been run ----------------------------------------------------------------------------------------------
 
 
-def _progress(plan: FrontPlan, part: str, data: str) -> Iterator[dict[str, Any]]:
+def progress_rows(plan: FrontPlan, part: str, data: str) -> Iterator[dict[str, Any]]:
     """The number of planned trainings includes those of objectives that this version lacks; for `keep`, the most."""
     options = plan.options
     entries = len(options.entries)

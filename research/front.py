@@ -12,7 +12,6 @@ part continues after an interruption, and test results are never computed a seco
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +22,7 @@ from research._front_objectives import ENTRIES, RECIPES
 from research._front_page import page
 from research._front_plan import PARTS, FrontOptions, FrontPlan
 from research._front_regimes import REGIMES
-from research._front_results import TITLE, write_results
+from research._front_results import TITLE, progress_rows, write_results
 from unialign.cli import chosen_workers, echo, execute, results_folder, shown
 from unialign.experiments import run_jobs
 
@@ -77,31 +76,32 @@ def run_part(plan: FrontPlan, part: str, data: str, workers: int | None) -> None
 
 
 def estimate(plan: FrontPlan) -> list[str]:
-    """Return, for each part and data set, the known trainings that are left, and their minutes on one core."""
+    """Return, for each part and data set, the trainings that are left, and their minutes on one core."""
     lines = []
     for part in PARTS:
         for data in plan.data:
-            jobs = plan.jobs(part, data)
-            records = [record for job in jobs if (record := plan.record(job)) is not None]
+            rows = list(progress_rows(plan, part, data))
+            done, planned = (sum(row[key] for row in rows) for key in ("done", "planned"))
+            records = [record for job in plan.jobs(part, data) if (record := plan.record(job)) is not None]
             seconds = [record.facts["cpu_seconds"] for record in records]
             each = fmean(seconds) if seconds else _SECONDS[part]
-            left = len(jobs) - len(records)
-            what = "" if jobs else "; needs an earlier part"
+            minutes = (planned - done) * each / 60
+            at_most = "at most " if part == "keep" else ""
             lines.append(
-                f"{part:<8} {data:<10} {len(records)} of {len(jobs)} known trainings done, "
-                f"about {left * each / 60:.0f} min left on one core{what}"
+                f"{part:<8} {data:<10} {done} of {at_most}{planned} trainings done, about {minutes:.0f} min left on "
+                f"one core, {each:.1f} s each{'' if seconds else ' (guessed)'}"
             )
     return lines
 
 
 def _options(options: Namespace) -> FrontOptions:
-    chosen = {
-        "data": options.data,
-        "recipes": options.recipe,
-        "entries": options.objectives,
-        "regimes": options.regimes,
-    }
-    return replace(FrontOptions(), **{name: tuple(value) for name, value in chosen.items() if value is not None})
+    whole = FrontOptions()
+    return FrontOptions(
+        data=tuple(options.data or whole.data),
+        recipes=tuple(options.recipe or whole.recipes),
+        entries=tuple(options.objectives or whole.entries),
+        regimes=tuple(options.regimes or whole.regimes),
+    )
 
 
 def _parser() -> ArgumentParser:

@@ -334,6 +334,6 @@ def test_the_command_line_lists_and_estimates(tmp_path: Path, capsys: pytest.Cap
     assert all(name in capsys.readouterr().out for name in PARTED)
     assert main(["front", "--estimate", "--data", "digits", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "start    digits     0 of 1 known trainings done" in said
-    assert "needs an earlier part" in said
+    assert "start    digits     0 of 4 trainings done" in said
+    assert f"test     digits     0 of {2 * len(ENTRIES) * 10} trainings done" in said
     assert not (tmp_path / "out").exists()
