@@ -2,6 +2,7 @@
 
     python -m benchmarks.tune emoji            about 10 minutes on 2 cores
     python -m benchmarks.tune digits
+    python -m benchmarks.tune emoji --only unialign_preset    keep the other trials of the log
 
 The closed forms choose their settings first. All objectives then start at kernel GCCA and get the same number of trials
 and seeds; the settings with the highest mean R@1 are chosen. The test split is never read.
@@ -36,6 +37,11 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "objective_options.temperature": (0.05, 0.07, 0.1, 0.15),
         "objective_options.alignment_weight": (0.7, 1.0),
     },
+    # The presets of UniAlign with negatives of other modalities.
+    "unialign_preset": {
+        "objective_options.preset": ("small_batch", "joint_queries", "classes", "retrieval"),
+        "objective_options.temperature": (0.07, 0.1),
+    },
     "infonce": {"objective_options.temperature": TEMPERATURES},
     "gram": {"objective_options.temperature": (0.05, 0.1, 0.2, 0.4), "infonce_warmup_ratio": (0.0, 0.5)},
 }
@@ -58,6 +64,7 @@ Record = dict[str, Any]
 
 def base(objective: str, data: str, start: dict[str, Any]) -> TrainConfig:
     """`start` has the settings of kernel GCCA."""
+    objective = "unialign" if objective == "unialign_preset" else objective
     anchor = GRAM_ANCHORS[data] if objective == "gram" else "all"
     return TrainConfig(objective=objective, objective_options={"anchor": anchor}, **COMMON, **start)
 
@@ -120,14 +127,20 @@ def trials_on(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=sorted(GRAM_ANCHORS))
-    data = parser.parse_args().data
+    parser.add_argument("--only", nargs="+", choices=sorted(GRIDS), metavar="NAME", help="objectives to tune again")
+    options = parser.parse_args()
+    data, chosen = options.data, options.only or list(GRIDS)
     root = Path(__file__).resolve().parent
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        records = list(pool.map(closed_form_of, CLOSED_FORMS, [data] * len(CLOSED_FORMS)))
-        start = settings_of(best(records, "kernel_gcca"))
-        for found in pool.map(trials_of, GRIDS, [data] * len(GRIDS), [start] * len(GRIDS)):
-            records += found
     log = root / "tuning" / f"{data}.jsonl"
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if options.only:
+            lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+            records = [one for one in lines if one["objective"] not in chosen]
+        else:
+            records = list(pool.map(closed_form_of, CLOSED_FORMS, [data] * len(CLOSED_FORMS)))
+        start = settings_of(best(records, "kernel_gcca"))
+        for found in pool.map(trials_of, chosen, [data] * len(chosen), [start] * len(chosen)):
+            records += found
     log.write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
     write_recipe(data, records, root.parent / "unialign-datasets" / "unialign_datasets" / "recipes")
 
@@ -146,15 +159,19 @@ def write_recipe(data: str, records: list[Record], folder: Path) -> None:
     entries: dict[str, ComparisonEntry] = {
         name: make_entry(base(name, data, start).override(settings_of(best(records, name)))) for name in GRIDS
     }
+    preset = entries["unialign_preset"]
+    label = f"{preset.label} {preset.train.objective_options['preset']}"
+    entries["unialign_preset"] = preset.replace(label=label)
     entries |= {name: make_entry(closed_form_config(name, settings_of(best(records, name)))) for name in CLOSED_FORMS}
     trials = len(list(itertools.product(*GRIDS["infonce"].values())))
     config = CompareConfig(
         data=data,
         entries=entries,
         fingerprint=load_dataset(data).fingerprint,
-        selection="temperature, UniAlign's alignment weight and GRAM's InfoNCE warmup chosen by mean R@1 on the "
-        f"validation split, {trials} trials of {len(SEEDS)} seeds for each objective; regularization and spectrum "
-        "power of the closed forms by the mean logarithm of R@1, joint R@1 and label mAP on the validation split",
+        selection="temperature, UniAlign's alignment weight or preset and GRAM's InfoNCE warmup chosen by mean R@1 "
+        f"on the validation split, {trials} trials of {len(SEEDS)} seeds for each objective; regularization and "
+        "spectrum power of the closed forms by the mean logarithm of R@1, joint R@1 and label mAP on the validation "
+        "split",
     )
     write_yaml(folder / f"{data}.yaml", config.to_dict())
 

@@ -13,7 +13,7 @@ from unialign.experiments import CompareConfig, recipe
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-OBJECTIVES = ("unialign", "infonce", "gram")
+OBJECTIVES = ("unialign", "unialign_preset", "infonce", "gram")
 CLOSED_FORMS = ("gcca", "kernel_gcca", "ridge")
 TRIALS = {path.stem: path for path in sorted((BENCHMARKS / "tuning").glob("*.jsonl"))}
 

@@ -60,8 +60,9 @@ class _SoftplusTotal(torch.autograd.Function):
     ) -> Tensor:
         with_gradient, factor, shard = any(ctx.needs_input_grad), float(scale), selection.shard
         by_x_RD, by_y_RD = (torch.zeros_like(selection.local(z_ND)) if with_gradient else None for z_ND in (x_ND, y_ND))
-        options = {"scale": factor, "bias": float(bias), "selection": selection, "features": features, "side": side}
-        sum_tiles = partial(_sum_tiles, **options)
+        sum_tiles = partial(
+            _sum_tiles, scale=factor, bias=float(bias), selection=selection, features=features, side=side
+        )
         total, by_bias = sum_tiles(x_ND, y_ND, by_x_RD, by_y_RD if shard is None else None)
         by_scale = 0.0
         if by_x_RD is not None and by_y_RD is not None:

@@ -164,8 +164,8 @@ def _exchanged(z_RD: Tensor) -> Tensor:
 def _value(objective: Callable[[], Objective], z_RD: dict[str, Tensor], present: dict[str, Tensor]) -> float:
     # Objectives that draw negatives have their own generators, so equal calls of new objectives are equal.
     probe = objective()
-    features = {"similarity": z_RD} if probe.needs_similarity() else {}
-    _, terms = probe.compute(z_RD, present=present, group=None, **features)
+    similarity = z_RD if probe.needs_similarity() else None
+    _, terms = probe.compute(z_RD, present=present, group=None, similarity=similarity)
     return sum(
         float(term.value) * float(term.weight) for name, term in terms.items() if not _REPULSION & set(name.split("/"))
     )

@@ -92,8 +92,7 @@ def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> l
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, dim, generator=generator) for name in modalities}
-        features = {"similarity": rows} if objective.needs_similarity() else {}
-        _, terms = objective.compute(rows, group=None, **features)
+        _, terms = objective.compute(rows, group=None, similarity=rows if objective.needs_similarity() else None)
     return list(terms)
 
 

@@ -46,4 +46,5 @@ class SimilarityFeatures:
         order_B = np.argsort(rows_B, kind="stable")
         x_BW = np.empty((len(rows_B), self.store.dim(name)), dtype=np.float32)
         x_BW[order_B] = self.store.array(name)[rows_B[order_B]]
-        return self.norms[name](torch.from_numpy(x_BW)).to(self.device)
+        standardized_BW: Tensor = self.norms[name](torch.from_numpy(x_BW))
+        return standardized_BW.to(self.device)
