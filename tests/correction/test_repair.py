@@ -323,7 +323,7 @@ def test_invalid_input_is_rejected() -> None:
     count = len(z["a"])
     with pytest.raises(DataError, match=rf"got 0 and {count}, .* the {count} items .* have the same id or group"):
         repair(z, ids=np.zeros(count, np.int64))
-    with pytest.raises(DataError, match="two items outside of the splits `val` and `test`, got 0"):
+    with pytest.raises(DataError, match="two items outside the splits `val` and `test`, got 0"):
         repair({**z, "split": np.array(["val"] * count)})
     with pytest.raises(ConfigError, match="holdout"):
         repair(z, holdout=1.0)

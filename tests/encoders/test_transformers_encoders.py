@@ -271,7 +271,7 @@ def test_a_reference_finds_changed_files(folders, tmp_path):
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
     changed_json(folder, "preprocessor_config.json", image_std=[0.3, 0.3, 0.3])
-    with pytest.raises(DataError, match="is not the one of the reference: prepare is"):
+    with pytest.raises(DataError, match="differs from that of the reference: prepare is"):
         load(reference)
     # The tokenizer does not matter for the image encoder.
     changed_json(folder, "preprocessor_config.json", image_std=reference["prepare"]["std"])

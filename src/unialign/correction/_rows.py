@@ -77,12 +77,12 @@ def split_items(
 def _too_few(items: int, groups: int, fit: int, held: int, *, drawn: bool) -> str:
     if items < 4:
         return (
-            f"a repair needs at least four items with two modalities outside of the test split, got {items}; "
+            f"a repair needs at least four items with two modalities outside the test split, got {items}; "
             "pass more items, or check the presence masks and ids"
         )
     if not drawn:
         return (
-            f"a repair needs at least two items outside of the splits `val` and `test`, got {fit}; "
+            f"a repair needs at least two items outside the splits `val` and `test`, got {fit}; "
             "check the array `split`, or omit it"
         )
     number = "the same id or group" if groups == 1 else f"only {groups} different ids or groups"

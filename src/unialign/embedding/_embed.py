@@ -75,7 +75,8 @@ def embed(
             cores (1 on Ray).
         workers: number of processes that read and decode media; 0: decode in this process, where a decoder that hangs
             or crashes ends the run. "auto": half of the cores, or all but one if the encoders use a GPU.
-        max_broken: largest share of broken cells of a modality, in [0, 1]; up to 10 broken cells are always accepted.
+        max_broken: largest fraction of broken cells of a modality, in [0, 1]; up to 10 broken cells are always
+            accepted.
         on_broken: "absent", or "raise" to stop at the first broken cell.
         retry_broken: compute parts with broken cells again, even those of a finished store.
         allow_changed: encode files again that changed since they were encoded, even those of a finished store.

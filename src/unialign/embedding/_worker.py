@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _end_with(parent: int) -> None:
     if sys.platform == "linux":
-        # A decoder that does not return would also block the thread that notices the closed pipe.
+        # A decoder that does not return would also block the thread that detects the closed pipe.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

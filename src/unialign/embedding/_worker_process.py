@@ -110,7 +110,7 @@ class Seat:
 
 
 def _feed(outbox: "queue.SimpleQueue[bytes | None]", handle: int) -> None:
-    # If the process has ended, an event says so.
+    # If the process has ended, an event reports it.
     with contextlib.suppress(OSError), os.fdopen(handle, "wb") as tasks:
         while (data := outbox.get()) is not None:
             tasks.write(data)

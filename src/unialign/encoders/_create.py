@@ -114,7 +114,7 @@ def load(
     # The fingerprint of the base encoder of an adapter.
     if encoder.fingerprint != base(checked)["fingerprint"]:
         raise DataError(
-            f"the encoder {str(spec)!r} is not the one of the reference: {_differences(encoder.reference, checked)}"
+            f"the encoder {str(spec)!r} differs from that of the reference: {_differences(encoder.reference, checked)}"
         )
     if "adapter" in checked:
         encoder = _with_adapter(encoder, checked, folder, f"the encoder {str(spec)!r}")

@@ -25,7 +25,7 @@ def encode_media(encoder: Encoder, media: Sequence[Media | None], *, batch_size:
 
     Args:
         media: n media values as returned by `media.load_cell` with `encoder.decoding`; None for absent ones.
-        batch_size: items of a batch. Texts are first sorted by length, so that a batch has little padding.
+        batch_size: number of items per batch. Texts are first sorted by length, so that a batch has little padding.
 
     Returns:
         Features of shape (n, D), float32 on the CPU; rows of absent media are zero.

@@ -44,8 +44,8 @@ def transformer_encoder(
     packages: Sequence[str] = (),
     extra_files: Sequence[str] = (),
 ) -> Encoder:
-    """Build the encoder. `extra_files` are further files of the folder that `save` copies. By default, the license is
-    that of the model card.
+    """Build the encoder. `extra_files` are additional files of the folder that `save` copies. By default, the license
+    is that of the model card.
     """
     names = weight_files(folder)
     sha256 = check_files(folder, names, request.weights)

@@ -113,7 +113,7 @@ class Changes:
         retired: ids of parts that contain no living item after the commit.
         counts: numbers of added, replaced and deleted items.
         meta: names and values to set.
-        files: further files, by folder.
+        files: additional files, by folder.
         forgotten: folders whose files are no longer listed.
     """
 

@@ -33,7 +33,7 @@ class QueryEncoder:
 def query_encoders(
     space: Space | None, given: Mapping[str, QueryEncoder | Encode], modalities: tuple[str, ...]
 ) -> dict[str, QueryEncoder]:
-    """Return modality -> encoder, for the encoders of a space and further ones, which take precedence.
+    """Return modality -> encoder, for the encoders of a space and additional ones, which take precedence.
 
     Raises:
         ConfigError: there is no space, or an encoder is for an unknown modality.

@@ -4,7 +4,7 @@ Grammar: expressions are combined with `and`, `or`, `not` and parentheses. A com
 = != < <= > >=, or `name in (value, ...)`, or `name not in (value, ...)`. Values are numbers, `true`, `false` and
 strings in single or double quotes, in which a doubled quote is a quote. `has(name)` and `missing(name)` test whether an
 item has a modality, or a value of a metadata field. The names `label` and `key` are those of the item; other names are
-metadata fields, and names with other characters than letters, digits and `_` are quoted with backticks.
+metadata fields, and names with characters other than letters, digits and `_` are quoted with backticks.
 """
 
 import re

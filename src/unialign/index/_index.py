@@ -127,7 +127,7 @@ class Index:
         self._storage, self._space = storage, space
         self._encoders = query_encoders(space, encoders or {}, storage.modalities)
         self._pending: Pending | None = None
-        # Store whose rows outside of the split `test` calibrate the index.
+        # Store whose rows outside the split `test` calibrate the index.
         self._calibration_store: EmbeddingStore | None = None
         # Whether a commit fits the correction if there is none.
         self._calibrates = True

@@ -353,7 +353,7 @@ class Storage:
         return generation
 
     def _committed(self, changes: Changes) -> int:
-        """Commit the transaction, and record its generation outside of the database."""
+        """Commit the transaction, and record its generation outside the database."""
         generation = self.catalog.commit(changes)
         if self.folder is not None:
             self.catalog.checkpoint()

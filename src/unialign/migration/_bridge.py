@@ -43,7 +43,8 @@ class Bridge:
         pairs: (n,) row numbers of the pairs in the index.
         items: N, the number of rows of the index.
         overlap: interval of overlap@10 with the ranking of full re-embedding.
-        contained: interval of the share of the true first ten rows that are among the first `candidates` mapped rows.
+        contained: interval of the fraction of the true first ten rows that are among the first `candidates` mapped
+            rows.
         levels: task scores, if labels or known items were given.
         verdict: `switch now` (the lower end of `overlap` reaches `goal`), `switch with C = 100` (with the number of
             candidates) or `re-embed or stay`.

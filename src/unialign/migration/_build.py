@@ -106,7 +106,8 @@ def bridge(
     if len(used_n) < len(pairs_n):
         reasons = (
             *reasons,
-            f"The map and the shares are from {len(used_n):,} random pairs of the {len(pairs_n):,}, since more pairs "
+            f"The map and the fractions are from {len(used_n):,} random pairs of the {len(pairs_n):,}, since more "
+            "pairs "
             "hardly change them.",
         )
     levels = measure_levels(best.map, index, x_nD, y_nE, pairs_n[used_n], tasks, candidates=candidates, seed=seed)

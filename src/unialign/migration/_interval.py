@@ -1,7 +1,7 @@
 """Extrapolate the overlap from a gallery of the pairs to the whole index, with an interval.
 
-The overlap depends mostly on the selected share p = k / m of the gallery, and less on k. The logit of the overlap above
-chance is modeled as
+The overlap depends mostly on the selected fraction p = k / m of the gallery, and less on k. The logit of the overlap
+above chance is modeled as
 
     logit((o(k, m) - p) / (1 - p)) = a + b log p + c / sqrt(k),
 
@@ -48,7 +48,7 @@ class Calibration:
     Attributes:
         slope, small: typical values of b and c.
         slope_weight, small_weight: weights of the typical values.
-        largest: largest share p of the fitted points.
+        largest: largest fraction p of the fitted points.
         decay: rate at which the weight of a point decreases. The weight is exp(-decay |log p - log(10 / N)|) times the
             fraction of the pairs in the gallery.
     """

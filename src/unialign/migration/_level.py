@@ -29,8 +29,8 @@ class Level:
         task: name of the score, such as `recall@10 of known items`.
         old: score of the old model in the old index.
         mapped: score of the new queries in the mapped index.
-        candidates: share of the known items that are among the first candidates of the mapped index, which is an upper
-            bound of the recall after the candidates are ordered by the new model.
+        candidates: fraction of the known items that are among the first candidates of the mapped index, which is an
+            upper bound of the recall after the candidates are ordered by the new model.
         queries: number of queries.
     """
 
@@ -151,7 +151,7 @@ class _KnownScore:
 
 
 class _LabelScore:
-    """Share of the first 10 labeled rows that have the label of the query.
+    """Fraction of the first 10 labeled rows that have the label of the query.
 
     A map is more accurate for the pairs that it was fitted on, so the map for a query is fitted without the fold that
     contains the query.

@@ -51,7 +51,7 @@ class LocalOverlap:
     Attributes:
         error: standard error from the choice of the pairs and queries.
         window: number R of rows near a query to which the model was fitted.
-        share: expected share of the true first k rows that are among the first R mapped rows.
+        share: expected fraction of the true first k rows that are among the first R mapped rows.
     """
 
     logit: float

@@ -1,8 +1,8 @@
 """Measure on the pairs how well mapped rows reproduce the ranking of the true new rows.
 
-The overlap@k in a gallery of m rows is the share of the first k true rows that are also among the first k mapped rows.
-The mapped row of each pair is predicted without this pair, so m pairs behave like a random gallery of m rows of the
-index.
+The overlap@k in a gallery of m rows is the fraction of the first k true rows that are also among the first k mapped
+rows. The mapped row of each pair is predicted without this pair, so m pairs behave like a random gallery of m rows of
+the index.
 
 Shapes: `Q` queries, `n` pairs, `m` pairs of a gallery, `P` points.
 """
@@ -30,7 +30,7 @@ class OverlapCurve:
     Attributes:
         cutoffs, sizes: (P,) k and m of each point.
         overlap: (P, Q) overlap@k in a gallery of m rows.
-        contained: (P, Q) share of the first k true rows among the first `width` k mapped rows.
+        contained: (P, Q) fraction of the first k true rows among the first `width` k mapped rows.
     """
 
     cutoffs: NDArray[np.int64]

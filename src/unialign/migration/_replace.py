@@ -51,7 +51,7 @@ class ReplacedEncoder:
     Attributes:
         space: the new space; all other modalities are bitwise equal to those of the given space.
         modality: name of the modality.
-        overlap: interval of overlap@10: the share of the first ten rows of the old index for a query by the old
+        overlap: interval of overlap@10: the fraction of the first ten rows of the old index for a query by the old
             encoder that are also among the first ten for the same query by the new encoder.
         cosine: mean cosine between held-out new embeddings and the old embeddings of the same items, in [-1, 1].
         pairs: n, the number of items with features of both encoders that the new head was fitted to.
@@ -123,7 +123,7 @@ def replace_encoder(
         ConfigError: the space has no such modality, or an option is out of range.
         DataError: fewer than 16 items have both features, the ids of a store repeat, no id is in both stores, only one
             of the stores has text ids, sources without ids have different numbers of rows, or the column in `old` is
-            from another encoder than that of the space.
+            from a different encoder than that of the space.
         ShapeError: the features have a wrong shape.
         NonFiniteError: a present row is not finite, or has no direction in the space.
     """

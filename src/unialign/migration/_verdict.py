@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from unialign.migration._interval import K, OverlapInterval
 from unialign.migration._level import Level, describe_level
 
-# If at least this share of the true first ten was among the candidates, known-item recall was above 95 % of that of
+# If at least this fraction of the true first ten was among the candidates, known-item recall was above 95 % of that of
 # full re-embedding in all measured cases (benchmarks/results/bridge.json).
 CONTAINED = 0.75
 # With fewer pairs, each additional pair improves the map considerably.
@@ -20,7 +20,7 @@ _UNRELATED, _ERRORS = 0.05, 4
 def decide(
     overlap: OverlapInterval, contained: OverlapInterval, *, goal: float, candidates: int
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the verdict and its reasons; `contained` is the interval of the share of the true first ten among the
+    """Return the verdict and its reasons; `contained` is the interval of the fraction of the true first ten among the
     candidates.
     """
     reasons = [
