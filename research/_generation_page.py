@@ -10,6 +10,7 @@ from research._image_bench import CONTROLS, annotate_controls
 from research._image_scores import SHOWN
 from research._read import Results, completed, label, mean_of, metric_label, run_metric, scale_of
 from research.pages import Figure, Mark, Section, Table, figure, scatter
+from unialign._plain_text import count
 from unialign.generation import SCORES
 from unialign.report import DASH
 
@@ -21,8 +22,11 @@ __all__ = [
     "SOURCES",
     "WEIGHTS",
     "answer",
+    "format_contrast",
     "mean_over_seeds",
     "page",
+    "ratio_table",
+    "score_tables",
     "weight_arm",
 ]
 
@@ -53,7 +57,7 @@ def page(results: Results) -> list[Section]:
         else f"For every weight, the validation R@1 is more than {100 * MAX_LOSS:.0f} point below that of InfoNCE."
     )
     return [
-        Section("images", "Images of held-out concepts, by objective", [choice, *_tables(results, arms)]),
+        Section("images", "Images of held-out concepts, by objective", [choice, *score_tables(results, arms)]),
         Section("controls", "Controls", _controls(results)),
         Section("front", "Retrieval against image scores", [_front(results, arms)]),
         Section("ratios", "The uniformity weight against InfoNCE and GRAM", _ratios(results)),
@@ -61,7 +65,7 @@ def page(results: Results) -> list[Section]:
     ]
 
 
-def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
+def score_tables(results: Results, arms: Sequence[str], *, decoders: int = len(DECODER_SEEDS)) -> list[Table]:
     controls = _control_numbers(results)
     tables = []
     for source in SOURCES:
@@ -73,7 +77,7 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
             marks = [" *" if set(_UNRELATED) & set(beaten.get(s, ())) else "" for s in SHOWN]
             rows.append([label(results, arm), *map("".join, zip(cells, marks, strict=True))])
         note = (
-            f"Mean over {len(results['protocol']['seeds'])} alignment seeds and {len(DECODER_SEEDS)} decoder seeds "
+            f"Mean over {len(results['protocol']['seeds'])} alignment seeds and {count(decoders, 'decoder seed')} "
             "[95 % interval over groups of items and alignment seeds]. An asterisk marks scores "
             "that are not informative, since a control that ignores the condition (shuffled, random, random image) is "
             "as good."
@@ -176,26 +180,31 @@ def _front(results: Results, arms: Sequence[str]) -> Figure:
 
 
 def _ratios(results: Results) -> list[str | Table]:
-    found = {(c["first"], c["baseline"], c["metric"]): c for c in results["study"]["comparisons"]}
     tables: list[str | Table] = []
     for baseline in (INFONCE, GRAM):
-        rows = []
-        for weight in WEIGHTS:
-            first = weight_arm(weight)
-            cells = []
-            for source in SOURCES:
-                fd, recall = (found.get((first, baseline, f"images/{source}/{s}")) for s in ("fd", "recall@10"))
-                cells += [_contrast(fd, scale=1, decimals=2), _contrast(recall, scale=100, decimals=1)]
-            if first in results["summary"]:
-                rows.append([f"{weight:g}", *cells])
-        if rows and baseline in results["summary"]:
-            head = [f"weight, against {label(results, baseline)}"]
-            head += [text for source in SOURCES for text in (f"{source}: FD ratio", f"{source}: R@10 difference")]
-            tables.append(Table(head, rows, "Ratios and differences are paired on items and seeds [95 % interval]."))
+        arms = {weight_arm(weight): f"{weight:g}" for weight in WEIGHTS}
+        first = {arm: name for arm, name in arms.items() if arm in results["summary"]}
+        if first and baseline in results["summary"]:
+            tables.append(ratio_table(results, "weight", first, baseline))
     return tables
 
 
-def _contrast(found: Mapping[str, Any] | None, *, scale: float, decimals: int) -> str:
+def ratio_table(results: Results, head: str, arms: Mapping[str, str], baseline: str) -> Table:
+    """`arms` maps arms to the names of their rows."""
+    found = {(c["first"], c["baseline"], c["metric"]): c for c in results["study"]["comparisons"]}
+    rows = []
+    for first, name in arms.items():
+        cells = []
+        for source in SOURCES:
+            fd, recall = (found.get((first, baseline, f"images/{source}/{s}")) for s in ("fd", "recall@10"))
+            cells += [format_contrast(fd, scale=1, decimals=2), format_contrast(recall, scale=100, decimals=1)]
+        rows.append([name, *cells])
+    heads = [f"{head}, against {label(results, baseline)}"]
+    heads += [text for source in SOURCES for text in (f"{source}: FD ratio", f"{source}: R@10 difference")]
+    return Table(heads, rows, "Ratios and differences are paired on items and seeds [95 % interval].")
+
+
+def format_contrast(found: Mapping[str, Any] | None, *, scale: float, decimals: int) -> str:
     if found is None:
         return DASH
     return format_interval(Interval(found["value"], found["low"], found["high"]), scale=scale, decimals=decimals)
@@ -219,8 +228,8 @@ def answer(results: Results) -> list[str]:
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:
         contrast = {(c["first"], c["baseline"], c["metric"]): c for c in results["study"]["comparisons"]}
-        fd = _contrast(contrast.get((chosen, INFONCE, "images/text/fd")), scale=1, decimals=2)
-        recall = _contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
+        fd = format_contrast(contrast.get((chosen, INFONCE, "images/text/fd")), scale=1, decimals=2)
+        recall = format_contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
         lines.append(
             f"Chosen on the validation split: {label(results, chosen)}. Its text -> image FD is {fd} times that of "
             f"InfoNCE, and its R@1 differs by {recall} points."

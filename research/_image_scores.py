@@ -78,10 +78,11 @@ def score_images(
     sources: Sequence[str],
     extractor: str = "lite2",
     controls: str = "no",
+    validation: str = "yes",
 ) -> dict[str, float | Statistic]:
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
-    test, val = _bench(*common, split), _bench(*common, "val")
+    test = _bench(*common, split)
     found: dict[str, float | Statistic] = {}
     if controls == "yes":
         for name, images in test.controls(space).items():
@@ -92,6 +93,9 @@ def score_images(
         numbers = scores.numbers
         drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _FirstResamples(scores.statistics["fd"])}
         found |= {f"images/{name}/{s}": drawn.get(s, numbers[s]) for s in SHOWN}
+    if validation != "yes":
+        return found
+    val = _bench(*common, "val")
     alone = {name: modalities for name, modalities in wanted.items() if len(modalities) == 1}
     for name, scores in scores_of(val, space, alone).items():
         found |= {f"val/{name}/{score}": value for score, value in scores.numbers.items() if score in SHOWN}

@@ -1,7 +1,7 @@
 """Generate images from aligned spaces by objective and uniformity weight, and compare image scores with retrieval."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ def plan(options: Options) -> Plan:
             "unialign",
             options,
             preset="frozen_anchor",
+            # The default of the preset when this study was made; the study `frozen_anchor` varies it.
+            alignment_weight=1.0,
             uniformity_weight=weight,
         )
         for weight in WEIGHTS
@@ -73,28 +75,45 @@ def plan(options: Options) -> Plan:
     )
 
 
-def _arm(
-    key: str, label: str, objective: str, options: Options, *, infonce_warmup_ratio: float = 0.0, **given: Any
+def make_arm(
+    key: str,
+    label: str,
+    objective: str,
+    options: Options,
+    *,
+    controls: bool,
+    validation: bool = True,
+    decoder_seeds: Sequence[int] | None = None,
+    factors: Mapping[str, Any],
+    infonce_warmup_ratio: float = 0.0,
+    **given: Any,
 ) -> Arm:
+    """Align the other modalities with the frozen, whitened anchor, and score generated images at the end."""
     train = base("emoji", objective, MODALITIES, epochs=options.epochs or EPOCHS, **given)
     anchor = {"objective_options.anchor": ANCHOR} if "anchor" in train.objective_options else {}
     arguments = {
         "decoder": decoder(options),
-        "seeds": list(DECODER_SEEDS),
+        "seeds": list(DECODER_SEEDS if decoder_seeds is None else decoder_seeds),
         "anchor": ANCHOR,
         "sources": list(SOURCES),
         "extractor": "lite2" if options.epochs is None else "pixels",
-        "controls": "yes" if key == INFONCE else "no",
+        "controls": "yes" if controls else "no",
     }
+    arguments |= {} if validation else {"validation": "no"}
     return Arm(
         key=key,
         label=label,
         data="emoji",
         train=train.override({**anchor, "frozen": {ANCHOR: "whiten"}, "infonce_warmup_ratio": infonce_warmup_ratio}),
-        factors={"objective": objective, "weight": given.get("uniformity_weight")},
+        factors=factors,
         anchor=ANCHOR,
         eval_hook=EvalHook("generation", arguments, points=1),
     )
+
+
+def _arm(key: str, label: str, objective: str, options: Options, **given: Any) -> Arm:
+    factors = {"objective": objective, "weight": given.get("uniformity_weight")}
+    return make_arm(key, label, objective, options, controls=key == INFONCE, factors=factors, **given)
 
 
 def decoder(options: Options) -> dict[str, Any]:

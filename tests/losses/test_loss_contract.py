@@ -63,7 +63,7 @@ PRESET_TABLE: dict[str, dict[str, Any]] = {
     },
     "balanced": {},
     "infonce_matched": {"weighting": "infonce_matched"},
-    "frozen_anchor": {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
+    "frozen_anchor": {"weighting": "exclude_anchor", "stop_gradient": "anchor", "alignment_weight": 2},
     "symmetric": {"anchor": "all"},
     "geodesic": {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
     "small_batch": {"anchor": "all", "partition_mix": 0, "partition_positive": "excluded"},

@@ -35,8 +35,8 @@ _EPOCHS = 10
 _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unialign": {
         "objective_options.preset": "frozen_anchor",
-        "objective_options.uniformity_weight": 0.3,
-        "objective_options.alignment_weight": 0.5,
+        "objective_options.uniformity_weight": 1.0,
+        "objective_options.alignment_weight": 2.0,
         "objective_options.temperature": 0.07,
     },
     "infonce": {"objective_options.temperature": 0.05},

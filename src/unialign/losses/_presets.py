@@ -39,8 +39,9 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     },
     # The weights of the log-partitions in anchor InfoNCE: 1/2 for the anchor, 1 / (2 (M - 1)) for each other modality.
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
-    # For a frozen pretrained anchor encoder, which needs no repulsion.
-    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
+    # For a frozen pretrained anchor encoder, which needs no repulsion and cannot collapse. `benchmarks.frozen_anchor`
+    # chose the weight on validation rows.
+    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor", "alignment_weight": 2.0},
     # For data without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
