@@ -60,7 +60,11 @@ def test_groups_of_similar_items_are_reported_for_their_modalities_only():
     diagnosis = checked(grouped())
     (finding,) = diagnosis.findings_with("similar_negatives")
     assert (finding.severity, finding.modalities) == ("note", ("image", "text"))
-    assert "similarity_scale" in finding.advice
+    low, high = (
+        choose(negatives(diagnosis, name)["scale_range"][bound] for name in ("image", "text"))
+        for choose, bound in ((min, "low"), (max, "high"))
+    )
+    assert f"scales from {low:.1f} to {high:.1f}" in finding.advice
     # Each query has 7 similar items among 399, so a batch of 256 holds 4.5 of them.
     for name in ("image", "text"):
         found = negatives(diagnosis, name)
@@ -114,7 +118,7 @@ def test_numbers_equal_a_direct_computation():
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     expected = (batch - 1) * len(rows) / items
     count = {"copies": 0, "close": 0, 0.5: 0, 0.7: 0, 0.9: 0}
-    lost, kept, same, pairs, alike = {5.0: [], 10.0: []}, {5.0: [], 10.0: []}, [], 0, []
+    lost, kept, same, close, alike = {5.0: [], 10.0: []}, {5.0: [], 10.0: []}, [], [], []
     for i in range(len(rows)):
         weight = {s: [] for s in lost}
         for j in range(len(rows)):
@@ -131,6 +135,7 @@ def test_numbers_equal_a_direct_computation():
             known = labels[rows[i]] >= 0 and labels[rows[j]] >= 0
             alike += [labels[rows[i]] == labels[rows[j]]] if known else []
             if cosine >= found["a"].close_cosine:
+                close.append(cosine)
                 count["close"] += 1
                 for s, of_close in kept.items():
                     of_close.append(math.exp(-s * cosine))
@@ -148,6 +153,8 @@ def test_numbers_equal_a_direct_computation():
     for s in lost:
         assert a.removed[s].mean == pytest.approx(np.mean(lost[s]))
         assert a.close_weight[s] == pytest.approx(np.mean(kept[s]))
+    for scale, weight in zip(a.scales, (1 / 2, 1 / 20), strict=True):
+        assert np.mean([math.exp(-scale * cosine) for cosine in close]) == pytest.approx(weight)
     assert a.same_label == pytest.approx(np.mean(same))
     assert a.same_label_chance == pytest.approx(np.mean(alike))
     assert found["b"].negatives == batch - 1

@@ -30,6 +30,9 @@ _MAX_ROWS, _SURROGATES = 1024, 512
 _MIN_ROWS = 16
 # Values of similarity_scale for which the weights are reported.
 SCALES = (5.0, 10.0)
+# Mean weights of close negatives at the ends of the range of scales to try. Beyond the second, a larger scale changes
+# little for close negatives, but removes weight from unrelated ones.
+_MOST_WEIGHT, _LEAST_WEIGHT = 1 / 2, 1 / 20
 # Cosines above which negatives are counted, and quantiles of the largest cosine of a batch.
 COSINES, QUANTILES = (0.5, 0.7, 0.9), (0.05, 0.5, 0.95)
 
@@ -49,6 +52,7 @@ class BatchNeighbors:
     largest: dict[float, float]  # quantile over queries and batches -> largest cosine of a negative
     removed: dict[float, Estimate]  # scale -> fraction of the weight of all negatives that similarity_scale removes
     close_weight: dict[float, float]  # scale -> mean weight of close negatives
+    scales: tuple[float, float] | None  # scales at which the mean weight of close negatives is 1/2 and 1/20
     shared: float  # fraction of the close negatives that are close in another modality; NaN if undefined
     shared_chance: float  # the same fraction of all negatives
     same_label: float  # fraction of the close negatives that have the label of the query; NaN without labels
@@ -161,6 +165,7 @@ def _summary(
         largest=largest_cosines(cosine_kk.masked_fill(~negative_kk, -1.0), negatives),
         removed={s: _pair_mean(removed_k[s] / size_k, weights_Rk) for s in SCALES},
         close_weight={s: float(torch.exp(-s * cosine_kk[close_kk]).mean()) if some else math.nan for s in SCALES},
+        scales=scales_of(cosine_kk[close_kk]) if some else None,
         shared=shared,
         shared_chance=shared_chance,
         same_label=label,
@@ -179,6 +184,20 @@ def _pair_mean(value_k: Tensor, weights_Rk: Tensor) -> Estimate:
 def _removed(cosine_kk: Tensor, negative_kk: Tensor, scale: float) -> Tensor:
     weight_kk = torch.exp(-scale * cosine_kk.clamp(min=0))
     return ((1 - weight_kk) * negative_kk).sum(1)
+
+
+def scales_of(cosine_p: Tensor) -> tuple[float, float]:
+    """Scales at which the mean of exp(-s c) over positive cosines is 1/2 and 1/20, by bisection."""
+
+    def scale(weight: float) -> float:
+        low, high = 0.0, -math.log(weight) / float(cosine_p.min())
+        for _ in range(30):
+            middle = (low + high) / 2
+            more = float(torch.exp(-middle * cosine_p).mean()) > weight
+            low, high = (middle, high) if more else (low, middle)
+        return high
+
+    return scale(_MOST_WEIGHT), scale(_LEAST_WEIGHT)
 
 
 def largest_cosines(cosine_kk: Tensor, negatives: float) -> dict[float, float]:

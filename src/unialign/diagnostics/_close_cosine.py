@@ -46,6 +46,7 @@ def close_bin(observed_b: Counts, null_b: Counts) -> int:
     """
     fraction_b = rising_fractions(observed_b, observed_b + null_b)
     enough = np.flatnonzero((fraction_b >= _OBSERVED) & (observed_b > 0))
+    enough = enough[enough > 0]  # The cosine of a close pair is positive.
     return int(enough[0]) if len(enough) else len(observed_b)
 
 

@@ -22,6 +22,7 @@ def describe_neighbors(found: BatchNeighbors) -> dict[str, Any]:
             {"similarity_scale": scale, "removed": removed, "close_weight": found.close_weight[scale]}
             for scale, removed in found.removed.items()
         ],
+        "scale_range": None if found.scales is None else {"low": found.scales[0], "high": found.scales[1]},
         "close_in_other_modalities": found.shared,
         "close_in_other_modalities_chance": found.shared_chance,
         "close_same_label": found.same_label,

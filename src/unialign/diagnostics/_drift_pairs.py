@@ -45,7 +45,7 @@ def match_items(old: Collection, new: Collection) -> MatchedItems:
         if old.items != new.items:
             raise DataError(
                 f"{old.name} has {old.items:,} rows and {new.name} has {new.items:,}, and they cannot be matched by "
-                "ids; store the array `ids` in both files, or name it with --id NAME"
+                "ids; store the array `ids` in both files, or specify another array with --id NAME"
             )
         note = (
             () if old_ids is None and new_ids is None else ("only one version has ids, so rows are matched by order",)

@@ -20,7 +20,9 @@ def _similar_negatives(measured: Measurements) -> Iterator[Case]:
         listed = [
             f"{name} {number(n.close.mean)} (cosine of at least {n.close_cosine:.2f})" for name, n in found.items()
         ]
-        yield Case(*found, size=size, listed=listed)
+        ranges = [n.scales for n in found.values() if n.scales is not None]
+        least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
+        yield Case(*found, size=size, listed=listed, least=least, most=most)
 
 
 _SIMILAR = RuleTable(
@@ -30,7 +32,10 @@ _SIMILAR = RuleTable(
              "In a random batch of {size:,} items, a query has negatives that are more similar to it than chance "
              "explains: {listed:words}. Contrastive training repels them like all others.",
              "If similar items should stay close, reduce the weight of similar negatives with the option "
-             "similarity_scale of UniAlign, InfoNCE and Sigmoid."),
+             "similarity_scale of UniAlign, InfoNCE and Sigmoid. With scales from {least:.1f} to {most:.1f}, close "
+             "negatives keep between a half and a twentieth of their weight; compare some of them and 0 on a validation "
+             "split, as `unialign tune` does. Larger scales improve the grouping of similar items and reduce the "
+             "retrieval of single items."),
     ),
 )  # fmt: skip
 

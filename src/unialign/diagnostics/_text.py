@@ -33,7 +33,8 @@ _BATCH_TERMS = (
     "Negatives: expected numbers for a query in a random batch of {batch:,} items. Copies: equal or nearly equal rows. "
     "Close: other rows that are more similar than chance explains, with a cosine of standardized features of at least "
     "`cosine from`. Largest cosine: median over queries. Removed: fraction of the weight of all negatives that "
-    "similarity_scale 5 and 10 remove. Close left: mean weight of close negatives."
+    "similarity_scale 5 and 10 remove. Scales: those at which close negatives keep a half and a twentieth of their "
+    "weight."
 )
 _DIM_TERMS = "Kept dims: mean over all directions among {candidates:,} candidates."
 
@@ -84,7 +85,7 @@ _BATCH_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "largest cosine": lambda name, n: number(n["largest_cosine"][1]["cosine"]),
     "removed, 5": lambda name, n: percent(n["scales"][0]["removed"]["mean"]),
     "removed, 10": lambda name, n: percent(n["scales"][1]["removed"]["mean"]),
-    "close left, 5": lambda name, n: percent(n["scales"][0]["close_weight"]),
+    "scales": lambda name, n: _range(n["scale_range"]),
 }
 _DIM_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "kept dims": lambda dim, found: dim,
@@ -130,6 +131,10 @@ def by_dim(numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _reduced(found: Mapping[str, Any], kind: str) -> str:
     return _percent_estimate(found[kind]["recall@1"]) if kind in found else "-"
+
+
+def _range(value: Mapping[str, float] | None) -> str:
+    return "-" if value is None else f"{number(value['low'])} to {number(value['high'])}"
 
 
 def _cutoff(cutoffs: Any, rate: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from unialign.report._format import p_value
 from unialign.report._table_cells import Cell, column, table_rows
 
-# Heading, note, name of the first column, further columns, and rows.
+# Heading, note, name of the first column, other columns, and rows.
 Section = dict[str, Any]
 
 _MIXED = (
@@ -27,7 +27,8 @@ _BATCH = (
     "features. Copies: equal or nearly equal rows with other ids. Close: other rows that are more similar than chance "
     "explains, and their smallest cosine. Above: rows with at least this cosine. Largest cosine: median and middle 90 "
     "% over queries. Removed: fraction of the weight of all negatives that similarity_scale removes, and the mean "
-    "weight left to close negatives. Shared: fraction of the close negatives that are close in another modality too. "
+    "weight left to close negatives. Scales: those at which close negatives keep a half and a twentieth of their "
+    "weight. Shared: fraction of the close negatives that are close in another modality too. "
     "Same label: fraction of them that have the label of the query. Chance: the same fractions of all negatives."
 )
 _DIMS = (
@@ -58,7 +59,8 @@ def index_sections(numbers: Mapping[str, Any]) -> list[Section]:
         first = next(iter(batch.values()))
         heads = ["Modality", "Negatives", "Copies", "Close", "Close, cosine"]
         heads += [f"Above {found['cosine']:g}" for found in first["above"]] + ["Largest cosine"]
-        heads += [f"Removed, {found['similarity_scale']:g}" for found in first["scales"]] + ["Shared", "Same label"]
+        heads += [f"Removed, {found['similarity_scale']:g}" for found in first["scales"]]
+        heads += ["Scales", "Shared", "Same label"]
         note = _BATCH.format(batch=first["batch_size"])
         found.append(_section("batch", "Similar negatives in a training batch", note, heads, table_rows(batch, _batch)))
     if "truncation" in numbers:
@@ -136,9 +138,14 @@ def _batch(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
         *(column([n["above"][i]["count"] for n in rows]) for i in range(len(rows[0]["above"]))),
         column([{"low": low, "mean": median, "high": high} for low, median, high in largest]),
         *(_removed([n["scales"][i] for n in rows]) for i in range(len(rows[0]["scales"]))),
+        [(_scales(n["scale_range"]), "") for n in rows],
         _with_chance(rows, "close_in_other_modalities", "close_in_other_modalities_chance"),
         _with_chance(rows, "close_same_label", "same_label"),
     ]
+
+
+def _scales(found: Mapping[str, float] | None) -> str:
+    return "–" if found is None else f"{found['low']:.1f} to {found['high']:.1f}"
 
 
 def _removed(scales: Sequence[Mapping[str, Any]]) -> list[Cell]:
