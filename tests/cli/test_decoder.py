@@ -111,12 +111,12 @@ def test_other_results_are_not_overwritten_and_other_embeddings_raise(
 
 def test_invalid_requests_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
-        (["train"], "name the data"),
+        (["train"], "pass the data"),
         (["train", "emoji", "--color", "3"], "unknown option --color"),
         (["train", "emoji", "--size", "3"], "size"),
         (["train", "emoji", "--image", "picture"], "'picture'"),
         (["train", "digits", "--image", "pix"], "has no asset thumbnails.zip"),
-        (["sample", "emoji"], "name the data"),
+        (["sample", "emoji"], "pass the data"),
         (["sample", "nowhere", "emoji"], "not a folder with a saved decoder"),
         (["sample", "emoji", "emoji", "--image", "text", "--count", "0"], "count"),
     ):

@@ -143,7 +143,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
     (here / "deep.yaml").write_text("[" * 5000)
     (here / "tag.yaml").write_text("files: !!timestamp x\n")
     for words, message in [
-        ([], "name the files of embeddings"),
+        ([], "pass the files of embeddings"),
         (["missing.npz"], "there is no file missing.npz"),
         (["good.npz", "short.npy"], "has 3 rows"),
         (["objects.npz"], "pickled objects"),

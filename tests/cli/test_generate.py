@@ -135,7 +135,7 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
         ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "omit mix"),
         (["--item", "ship", "--item", "ship", "--combine"], "is given twice"),
         (["--item", "ship", "--source", ","], "source must not be empty"),
-        (["--text", "red apple", "--source", "text"], "items is empty; name an item"),
+        (["--text", "red apple", "--source", "text"], "items is empty; specify an item"),
         ([*two, "--interpolate", "100000"], "exceed the limit of 1000 images per page"),
         (["--item", "hedgehog", "--steps", "0"], "steps"),
         (["--item", "hedgehog", "--space", "nowhere"], "not a folder with a saved space"),

@@ -272,8 +272,8 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
     np.save("alone.npy", np.random.default_rng(0).normal(size=(40, 4)))
     cases = [
         (["train", "nothing-here"], "neither a data set"),
-        (["train"], "name the data"),
-        (["compare"], "name the data"),
+        (["train"], "pass the data"),
+        (["compare"], "pass the data"),
         (["train", "digits", "--objective", "clip"], "clip"),
         (["train", "digits", "--anchor", "text"], "'text'"),
         # Regression test: the message named `anchor=`, which is not a command-line option.
@@ -285,7 +285,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["train", "digits", "--lr", "-1"], "lr"),
         (["train", "digits", "--resume", "required"], "no complete checkpoint"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
-        (["evaluate"], "name the space"),
+        (["evaluate"], "pass the space"),
         (["compare", "digits", "--seeds", "1", "1"], "distinct"),
         (["compare", "digits", "--workers", "0"], "--workers"),
         (["compare", "digits", "--resamples", "20"], "resamples"),

@@ -97,7 +97,7 @@ def test_expected_errors_exit_with_2(here, capsys):
         (["--item", "item-x"], "no item 'item-x'"),
         (["--item", "item-1", "--weight", "1", "2"], "--weight has 2 values for 1 parts"),
         (["--vector", "text=none.npy"], "none.npy cannot be read"),
-        (["--text", "a cat", "--source", "image"], "--source names modalities of --item"),
+        (["--text", "a cat", "--source", "image"], "--source selects modalities of --item"),
         (["--text", "a cat"], "Search with --item KEY or --vector instead"),
         (["--item", "item-1", "--target", "smell"], "smell"),
         (["--item", "item-1", "--where", "label = "], "column"),

@@ -92,7 +92,7 @@ def test_errors_leave_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) 
         ([*WORDS, "--set", "tune.image.rank=1"], "unknown tuning setting 'rank'"),
         (["train", "table", "--augment", "basic"], "all are frozen; add --tune"),
         (["train", "emoji", "--source", "a=emoji"], "so emoji belongs to none"),
-        (["train", "emoji", "--set", "tune.image.mode=all"], "name a folder or table of media"),
+        (["train", "emoji", "--set", "tune.image.mode=all"], "pass a folder or table of media"),
     )
     for words, message in cases:
         assert main([*words, "--out", "run"]) == 2, words

@@ -138,7 +138,7 @@ def test_item_tables_are_embedded_source_by_source(tmp_path: Path, capsys: Any) 
         (["--source", "photos=emoji"], "at least two sources, got only 'photos'"),
         (["emoji", "--source", "a=emoji", "--source", "b=digits"], "so emoji belongs to none"),
         (["--source", "a=emoji", "--source", "b=nowhere"], "nowhere"),
-        (["--source", "a=emoji", "--source", "b=digits", "--weight", "c=2"], "--weight c=2 names no source"),
+        (["--source", "a=emoji", "--source", "b=digits", "--weight", "c=2"], "--weight c=2 does not name a source"),
         (["--source", "a=emoji", "--source", "b=digits", "--weight", "a=two"], "form NAME=NUMBER, got 'a=two'"),
         (["--source", "a=emoji", "--source", "b=digits", "--weight", "a=0"], "the weight of 'a'"),
         (["emoji", "--mix", "blend"], "--mix describes a mixture"),

@@ -323,7 +323,7 @@ def test_shared_ids_of_embedded_tables_without_ids_are_their_keys(tmp_path: Path
 
 def test_row_numbers_are_not_shared_ids(tmp_path: Path) -> None:
     numbered = items("0", "1")
-    with pytest.raises(ConfigError, match="'s' has none, and its keys are row numbers; name the column"):
+    with pytest.raises(ConfigError, match="'s' has none, and its keys are row numbers; specify the column"):
         Mixture({"p": items("cat", "dog"), "s": numbered}, shared_ids=True)
     stores = {"p": embedded(tmp_path / "p", items("cat", "dog")), "s": embedded(tmp_path / "s", numbered)}
     with pytest.raises(ConfigError, match="'s' has none, or only row numbers"):

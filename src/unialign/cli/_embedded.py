@@ -79,8 +79,8 @@ def inspected_items(sources: Sequence[str], config: TrainConfig, options: argpar
         items = items.select(config.modalities)
     if len(items.modalities) < 2:
         raise ConfigError(
-            f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; name the "
-            f"others with --rule"
+            f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; "
+            "specify the others with --rule"
         )
     found = inspect(items)
     echo(found.text())

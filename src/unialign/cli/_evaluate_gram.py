@@ -35,13 +35,14 @@ def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Names
         others = " or ".join(name for name in space.modalities if name != config.text)
         raise DataError(
             f"{store.name!r} has captions, but no clip has {others}; the files of clips are expected in vision/ "
-            "and audio/ next to the annotations: name other folders with --rule video=FOLDER and --rule "
+            "and audio/ next to the annotations; specify other folders with --rule video=FOLDER and --rule "
             "audio=FOLDER"
         )
     if config.text not in names or len(names) < 2:
         raise DataError(
             f"the protocol needs the captions {config.text!r} and another modality; the space has "
-            f"{', '.join(space.modalities)}, and the data have {', '.join(store.columns)}; name the captions (--text)"
+            f"{', '.join(space.modalities)}, and the data have {', '.join(store.columns)}; specify the modality of "
+            "the captions with --text"
         )
     check_evaluation(out, config)
     store = store.select(names)

@@ -41,7 +41,7 @@ def make_index(options: argparse.Namespace) -> int:
         if len(dims) > 1:
             listed = ", ".join(f"{name} {store.dim(name)}" for name in store.modalities)
             raise ConfigError(
-                f"the modalities have different dims ({listed}); name the space that embeds them, --space"
+                f"the modalities have different dims ({listed}); specify the space that embeds them with --space"
             )
         index = Index.create(out, dim=dims.pop(), modalities=store.modalities, info={"data": store.name})
     with index:
@@ -140,7 +140,7 @@ def _store_and_space(
             return found[0], found[1] if space is None else space
     if is_media(sources, options):
         if space is None:
-            raise ConfigError("media need a space with encoders; name it with --space")
+            raise ConfigError("media need a space with encoders; specify it with --space")
         items = open_items(sources, options)
         for note in items.notes:
             echo(note)

@@ -68,7 +68,7 @@ def open_source(source: str, *, space: str | None = None, id: str | None = None)
         return _training(path)
     store = load_dataset(source, id=id) if source in list_datasets() or path.exists() else _unknown(source)
     if space is None and source == "emoji" and (_DEMO / "results.json").is_file():
-        echo(f"searching in {shown(_DEMO)}; name another space with --space")
+        echo(f"searching in {shown(_DEMO)}; use --space for another space")
         return _comparison(_DEMO) or Source()
     chosen = space_for(store, source) if space is None else Space.from_pretrained(space)
     index = Index.from_store(store, chosen, encoders=column_encoders(store, chosen))
@@ -169,7 +169,8 @@ def _trained_data(path: Path) -> EmbeddingStore:
         data = str(path / "store")
     if data is None:
         raise DataError(
-            f"{path / 'config.yaml'} does not name the data of its space; name them, and the space by --space"
+            f"{path / 'config.yaml'} does not name the data of its space; pass the data, and specify the space "
+            "with --space"
         )
     return _open_data(data, None)
 
@@ -227,7 +228,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _unknown(source: str) -> EmbeddingStore:
     known = list_datasets()
     raise ConfigError(
-        f"{source!r} is neither a folder nor a data set ({', '.join(known)}){suggestion(source, known)}; name an "
+        f"{source!r} is neither a folder nor a data set ({', '.join(known)}){suggestion(source, known)}; pass an "
         "index, a results folder, a store or a data set"
     )
 

@@ -79,7 +79,7 @@ def open_items(sources: Sequence[str], options: argparse.Namespace) -> "Items":
         DataError: see `Items.open`.
     """
     if not sources:
-        raise ConfigError("no source is given; name a folder, a manifest, an archive or an item table")
+        raise ConfigError("no source is given; pass a folder, a manifest, an archive or an item table")
 
     from unialign.items import Items
 

@@ -82,7 +82,7 @@ def chosen_mixture(options: argparse.Namespace) -> MixtureChoice | None:
         given = [("--weight", options.weight), ("--mix", options.mix), ("--epoch-steps", options.epoch_steps)]
         for option, value in [*given, ("--shared-ids", options.shared_ids)]:
             if value:
-                raise ConfigError(f"{option} describes a mixture; name its sources with --source NAME=DATA")
+                raise ConfigError(f"{option} describes a mixture; specify its sources with --source NAME=DATA")
         return None
     changes: dict[str, Any] = {"weights": {**found.weights, **_weights(options.weight, found.sources)}}
     changes |= {} if options.mix is None else {"mode": options.mix}
@@ -109,7 +109,7 @@ def _weights(entries: list[str], sources: Mapping[str, object]) -> dict[str, flo
         name, _, text = entry.partition("=")
         if name not in sources:
             raise ConfigError(
-                f"--weight {entry} names no source{suggestion(name, sources, otherwise=', '.join(sources))}"
+                f"--weight {entry} does not name a source{suggestion(name, sources, otherwise=', '.join(sources))}"
             )
         try:
             found[name] = float(text)
@@ -125,7 +125,8 @@ def _read(file: Path) -> MixtureChoice | None:
     mixture, paths = data["mixture"], data.get("sources")
     if not isinstance(paths, Mapping):
         raise ConfigError(
-            f"{file} has no data.sources (the sources of its run were not stores in folders); name them with --source"
+            f"{file} has no data.sources (the sources of its run were not stores in folders); specify the sources "
+            "with --source"
         )
     try:
         return MixtureChoice(

@@ -88,8 +88,8 @@ def _tokens(options: argparse.Namespace) -> tuple[str, str | None]:
         return given, None
     if options.host not in _LOOPBACK:
         raise ConfigError(
-            f"other computers can reach the service at {options.host}, so a fixed token is required: name a file "
-            f"with --token-file, or set {_TOKEN}"
+            f"other computers can reach the service at {options.host}, so a fixed token is required; specify a "
+            f"file with --token-file, or set {_TOKEN}"
         )
     return new_token(), None
 

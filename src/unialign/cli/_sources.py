@@ -27,7 +27,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
     if not sources:
-        raise ConfigError(f"no data is given; name the data, as in `unialign {example}`, or give --config")
+        raise ConfigError(f"no data is given; pass the data, as in `unialign {example}`, or give --config")
     check_sources(sources)
     return tuple(sources)
 

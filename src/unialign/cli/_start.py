@@ -51,8 +51,8 @@ def _read_start(file: Path) -> Start | None:
     path, train = found.get("path"), found.get("train")
     if not isinstance(path, str):
         raise ConfigError(
-            f"{file} is from a run that continued from a space in memory (`fit(..., init_from=...)`); name the folder "
-            f"of this space with --init-from"
+            f"{file} is from a run that continued from a space in memory (`fit(..., init_from=...)`); specify the "
+            "folder of this space with --init-from"
         )
     if train is not None and not (isinstance(train, list) and all(isinstance(name, str) for name in train)):
         raise ConfigError(f"{file}: init_from.train must be a list of modalities, got {train!r}")

@@ -34,7 +34,7 @@ def train_encoders(
     """
     processes = process_group_of("auto")
     if any(source in list_datasets() or (Path(source) / "store.json").is_file() for source in sources):
-        raise ConfigError("tune trains encoders of media, but the data are features; name a folder or table of media")
+        raise ConfigError("tune trains encoders of media, but the data are features; pass a folder or table of media")
     path = options.out / ITEMS_FOLDER
     if processes.world_size == 1:
         items = _checked(sources, config, options)

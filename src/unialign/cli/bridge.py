@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     files = {key: getattr(options, f"{key}_file") for key in ("old", "new") if getattr(options, f"{key}_file")}
     config = BridgeConfig.from_dict(_with_old(values | given | files))
     if config.new is None and config.plan is None:
-        raise ConfigError("no new rows are given; name their file after the old index, or choose rows with --plan N")
+        raise ConfigError("no new rows are given; pass their file after the old index, or choose rows with --plan N")
 
     from unialign.cli._bridge import bridge_files
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def _with_old(values: dict[str, object]) -> dict[str, object]:
     if "old" not in values:
         raise ConfigError(
-            "no file is given; name the old index and the new rows, as in `unialign bridge old.npy new.npy --pairs "
+            "no file is given; pass the old index and the new rows, as in `unialign bridge old.npy new.npy --pairs "
             "rows.txt`, or give --config"
         )
     return values

@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:
         if getattr(options, "against", None):
-            raise ConfigError("name the new file first, as in `unialign diagnose new.npy --against old.npy`")
+            raise ConfigError("pass the new file first, as in `unialign diagnose new.npy --against old.npy`")
         raise ConfigError(
-            "no file is given; name the files of embeddings, as in `unialign diagnose embeddings.npz`, or give --config"
+            "no file is given; pass the files of embeddings, as in `unialign diagnose embeddings.npz`, or give --config"
         )
     config = DiagnoseConfig.from_dict(values | given)
 

@@ -24,7 +24,7 @@ assets/broken.jsonl of the store. `unialign train STORE` trains a space."""
 def run(options: argparse.Namespace) -> int:
     """Encode the items, write the store, and return the exit status."""
     if not options.source:
-        raise ConfigError("no source is given; name an item table or a folder, as in `unialign embed tables/stamps`")
+        raise ConfigError("no source is given; pass an item table or a folder, as in `unialign embed tables/stamps`")
     config = EmbedConfig().override(given_settings(options, EmbedConfig))
     choices = chosen_names(options.encode)
 

@@ -39,14 +39,14 @@ def run(options: argparse.Namespace) -> int:
     space = options.space or values.get("space")
     if space is None or not sources:
         raise ConfigError(
-            "no space or no data is given; name the space and the data, as in "
+            "no space or no data is given; pass the space and the data, as in "
             "`unialign evaluate runs/train/space emoji`, or give --config"
         )
     check_sources(sources)
     if space in list_datasets() or os.path.isfile(space) or os.path.exists(Path(space) / "store.json"):
         swapped = (Path(sources[0]) / "config.json").exists()
         example = f"{sources[0]} {space}" if swapped else f"runs/train/space {space}"
-        raise ConfigError(f"{space} is data, not a space; give the space first, as in `unialign evaluate {example}`")
+        raise ConfigError(f"{space} is data, not a space; pass the space first, as in `unialign evaluate {example}`")
     if options.data:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
     given = given_settings(options, protocol.config)

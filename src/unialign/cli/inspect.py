@@ -18,7 +18,9 @@ The command opens every file, decodes a sample, and lists broken cells, equal it
 
 def run(options: argparse.Namespace) -> int:
     if not options.source:
-        raise ConfigError("no source is given, as in `unialign inspect stamps/ --rule image=.png --rule text=.txt`")
+        raise ConfigError(
+            "no source is given; pass one, as in `unialign inspect stamps/ --rule image=.png --rule text=.txt`"
+        )
 
     from unialign.cli._inspect import inspect_source
 

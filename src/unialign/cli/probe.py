@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     space = options.space or values.get("space")
     if space is None or not sources:
         raise ConfigError(
-            "no space or no data is given; name the space and the data, as in `unialign probe runs/train/space emoji "
+            "no space or no data is given; pass the space and the data, as in `unialign probe runs/train/space emoji "
             "--task linear`, or give --config"
         )
     if options.data:

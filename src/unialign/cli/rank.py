@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     values = RankConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, RankConfig).items() if key != "results" or value}
     if not options.results and not options.config:
-        raise ConfigError("no folder is given; name a folder with results, as in `unialign rank ~/.cache/mteb/results`")
+        raise ConfigError("no folder is given; pass a folder with results, as in `unialign rank ~/.cache/mteb/results`")
     config = RankConfig.from_dict(values | given)
 
     from unialign.cli._rank import rank

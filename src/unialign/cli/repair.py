@@ -27,14 +27,14 @@ def run(options: argparse.Namespace) -> int:
     given = {key: value for key, value in given_settings(options, RepairConfig).items() if key != "sources" or value}
     if not options.sources and not options.config:
         raise ConfigError(
-            "no embeddings are given; name files, a store, or a space and its data, as in `unialign repair "
+            "no embeddings are given; pass files, a store, or a space and its data, as in `unialign repair "
             "embeddings.npz`, or give --config"
         )
     config = RepairConfig.from_dict(values | given)
     space, sources = split_space(config.sources)
     if space is not None and not sources:
         raise ConfigError(
-            f"{space} is a space, so its features are needed too; name them after the space, as in `unialign repair "
+            f"{space} is a space, so its features are needed too; pass them after the space, as in `unialign repair "
             f"{space} emoji`"
         )
     check_sources(sources)

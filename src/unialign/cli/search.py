@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weight is not None and len(options.weight) != len(given):
         raise ConfigError(f"--weight has {len(options.weight)} values for {len(given)} parts of the query")
     if options.source is not None and not any(kind.endswith("item") for kind, _ in given):
-        raise ConfigError("--source names modalities of --item; add --item KEY")
+        raise ConfigError("--source selects modalities of --item; add --item KEY")
 
     from unialign.cli._search import search
 

@@ -57,7 +57,7 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
         if not sources and written_for is not None:
             sources, fingerprint = (written_for,), written_on
         if not sources and options.mixture is None:
-            raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); name the data")
+            raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); pass the data")
     settings = training_settings(options)
     if options.init_from is not None and options.train is not None and settings.get("init") == "ridge":
         # The new heads are linear, whatever the heads of the space are.
@@ -109,8 +109,8 @@ def _check_media(options: argparse.Namespace) -> None:
     for source in options.data:
         if (Path(source) / "store.json").is_file():
             raise ConfigError(
-                f"{source} is a store, whose features are computed already; omit --rule, --encode and --tune, or name "
-                f"the media"
+                f"{source} is a store, whose features are computed already; omit --rule, --encode and --tune, or "
+                "pass the media"
             )
 
 

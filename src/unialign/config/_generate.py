@@ -68,7 +68,7 @@ class GenerateConfig(Config):
             if self.mix != "mean":
                 raise ConfigError("mix has no effect on interpolate, which follows arcs; omit mix")
         if self.source is not None and not self.items:
-            raise ConfigError("source selects modalities of items, but items is empty; name an item")
+            raise ConfigError("source selects modalities of items, but items is empty; specify an item")
         count = self.interpolate or len(self.items) + len(self.texts)
         if count * self.samples > _MAX_IMAGES:
             raise ConfigError(

@@ -87,9 +87,10 @@ class HyperparameterSearchConfig(Config):
         "objectives and closed forms to choose from",
         _objectives,
     )
-    sampler: Literal["random", "tpe"] = setting(
-        "random",
-        "how settings are proposed: at `random`, or by a tree-structured Parzen estimator (`tpe`, needs optuna)",
+    sampler: Literal["local", "random", "tpe"] = setting(
+        "local",
+        "how settings are proposed: half of them at random and half near the best trials so far (`local`), all at "
+        "`random`, or by a tree-structured Parzen estimator (`tpe`, needs optuna)",
     )
     pruning: Literal["median", "none"] = setting(
         "median",

@@ -215,7 +215,7 @@ def _combined(
         if shared_ids and not items.has_ids and are_row_numbers(items.keys.tolist()):
             raise ConfigError(
                 f"shared_ids=True needs ids in every source, but {source!r} has none, and its keys are row numbers; "
-                "name the column of the ids (`Items.open(..., ids=...)`, --ids-column), or omit shared_ids"
+                "specify the column of the ids (`Items.open(..., ids=...)`, --ids-column), or omit shared_ids"
             )
     return Items.concat([with_source(items, source, shared_ids=shared_ids) for source, items in tables.items()], name)
 

@@ -57,8 +57,8 @@ def encoders_for_items(space: Space, items: Items, modalities: Sequence[str] | N
         what = f"{join_words(missing)} cannot be encoded" if missing else "no modality can be encoded"
         raise ConfigError(
             f"{what}: the media have {join_words(items.modalities)}, and the space has encoders of "
-            f"{join_words(space.encoders) or 'no modality'}; name the modalities as in the space, or encode the media "
-            "with `embed` and pass the store"
+            f"{join_words(space.encoders) or 'no modality'}; rename the modalities as in the space, or encode the "
+            "media with `embed` and pass the store"
         )
     return {name: space.encoder(name) for name in shared}
 

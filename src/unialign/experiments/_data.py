@@ -90,5 +90,5 @@ def _open_verified(path: Path) -> EmbeddingStore:
         store = EmbeddingStore.open(path)
         store.verify()
     except DataError as error:
-        raise DataError(f"{error}. Delete {path} and give the original files again, or choose another --out") from None
+        raise DataError(f"{error}. Delete {path} and pass the original files again, or choose another --out") from None
     return store

@@ -107,7 +107,7 @@ def read_mteb(
     parts = {task: _shared_parts(entries, task, splits, notes) for task in names}
     names = [task for task in names if parts[task]]
     if not names:
-        raise DataError("the models have no task with a common subset; name the models or the splits to compare")
+        raise DataError("the models have no task with a common subset; specify the models or the splits to compare")
     scores_MT = np.array(
         [[np.mean([model.scores[task][part] for part in parts[task]]) for task in names] for model in entries]
     )
@@ -168,12 +168,12 @@ def _chosen_tasks(
         if left := [model.name for model in entries if model not in complete]:
             notes.append(f"{count(len(left), 'model')} without all tasks: {_listed(left)}")
         if not complete:
-            raise DataError(f"no model has results on all of {join_words(tasks)}; name fewer tasks")
+            raise DataError(f"no model has results on all of {join_words(tasks)}; specify fewer tasks")
         return complete, list(dict.fromkeys(tasks))
     common = [task for task in every if all(task in model.scores for model in entries)]
     if not common:
         sizes = _listed([f"{model.name} ({count(len(model.scores), 'task')})" for model in entries])
-        raise DataError(f"the models have no common task: {sizes}; name the tasks or the models to compare")
+        raise DataError(f"the models have no common task: {sizes}; specify the tasks or the models to compare")
     if len(common) < len(every):
         notes.append(
             f"{len(every) - len(common):,} of {len(every):,} tasks are left out, since not all models have results on "
@@ -200,7 +200,7 @@ def _queries(
     entries: Sequence[ModelFiles], parts: Mapping[str, Sequence[Part]], folder: Path, notes: list[str]
 ) -> dict[str, NDArray[np.float64]]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; name the folder with the relevant documents, such as TASK.tsv")
+        raise DataError(f"{folder} is not a folder; pass the folder with the relevant documents, such as TASK.tsv")
     found = {}
     for task, chosen in parts.items():
         relevant = read_qrels(folder, task)

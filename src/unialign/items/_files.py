@@ -138,7 +138,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if body.get("schema") != SCHEMA:
         raise DataError(
             f"{path} has schema {body.get('schema')!r}, but this version of unialign reads schema {SCHEMA}; update "
-            "unialign or make the table again"
+            "unialign or create the table again"
         )
     return body
 

@@ -42,7 +42,7 @@ def given_kinds(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind] 
                 first[name] = None if _is_absent(value) else value
     for name in kinds or {}:
         if name not in first:
-            raise ConfigError(f"kinds names {name!r}, which is in no record{suggestion(name, first)}")
+            raise ConfigError(f"kinds contains {name!r}, which does not occur in any record{suggestion(name, first)}")
     return {name: (kinds or {}).get(name) or _kind(name, value) for name, value in first.items()}
 
 

@@ -26,7 +26,7 @@ class Hdf5Array:
     def __init__(self, stream: BinaryIO, key: str | None) -> None:
         h5py = optional_module("h5py", "reading HDF5 files", "hdf5")
         if key is None:
-            raise MediaError("wrong-shape", "name the array of the HDF5 file as `key`, such as 'X' or 'obsm/X_pca'")
+            raise MediaError("wrong-shape", "specify the array of the HDF5 file as `key`, such as 'X' or 'obsm/X_pca'")
         try:
             self._file = h5py.File(stream, "r")
             self._node = _member(h5py, self._file, key)

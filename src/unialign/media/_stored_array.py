@@ -164,7 +164,7 @@ def _checked(array: StoredArray, size: int) -> StoredArray:
 def _only(key: str | None, names: Any) -> str:
     listed = ", ".join(map(repr, list(names)[:_MAX_LISTED])) or "none"
     if key is None and len(names) != 1:
-        raise MediaError("wrong-shape", f"the file has {len(names)} arrays ({listed}); name one as `key`")
+        raise MediaError("wrong-shape", f"the file has {len(names)} arrays ({listed}); specify one as `key`")
     if key is not None and key not in names:
         raise MediaError("missing-file", f"the file has no array {key!r:.80}; it has {listed}")
     return next(iter(names)) if key is None else key

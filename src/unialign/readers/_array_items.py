@@ -149,7 +149,7 @@ def _chosen(files: Sequence[ArrayFile], options: ItemOptions) -> dict[str, tuple
             f"{files[0].path} has no matrix of floats that is read by default; it has {_listed(files)}{skipped}"
         )
     for name in repeated(column.name for _, column in default):
-        raise ConfigError(f"several matrices are called {name!r}; name them by rules, such as --rule {name}=KEY")
+        raise ConfigError(f"several matrices are called {name!r}; rename them with rules, such as --rule {name}=KEY")
     return {column.name: (file, column) for file, column in default}
 
 

@@ -71,7 +71,7 @@ class ItemOptions:
             if not isinstance(name, str) or not name or not found or not all(isinstance(x, str) and x for x in found):
                 raise ConfigError(f"the rule of {name!r} must be one or several strings, got {(rules or {})[name]!r}")
         if unknown := [name for name in kinds or {} if places and name not in places]:
-            raise ConfigError(f"kinds names {unknown[0]!r}, which has no rule; the rules name {', '.join(places)}")
+            raise ConfigError(f"kinds contains {unknown[0]!r}, which has no rule; the rules define {', '.join(places)}")
         return cls(
             places,
             dict(kinds or {}),

@@ -129,13 +129,13 @@ def make_plan(fields: Sequence[Field], options: ItemOptions, where: object) -> P
         vectors = " and ".join(f"{found.columns[0]} to {found.columns[-1]}" for found in series)
         advice = f"; the vectors in {vectors} are read by: unialign train {where}" if vectors else ""
         raise DataError(
-            f"{where} has the columns {_listed(list(by_name))}, none of which is evidently a modality; name modalities "
-            f"by rules, such as --rule text={next(iter(by_name), 'caption')}{advice}"
+            f"{where} has the columns {_listed(list(by_name))}, none of which is evidently a modality; define "
+            f"modalities with rules, such as --rule text={next(iter(by_name), 'caption')}{advice}"
         )
     lists = [column for modality in modalities for column, _ in modality.columns if by_name[column].holds == "texts"]
     if len(lists) > 1:
         raise ConfigError(
-            f"{where}: {lists[0]!r} and {lists[1]!r} both hold lists of texts; choose one of them by a rule"
+            f"{where}: {lists[0]!r} and {lists[1]!r} both contain lists of texts; choose one of them with a rule"
         )
     names = {column: by_name[column].names for column in values.values() if by_name[column].names}
     plan = Plan(tuple(modalities), values, names, lists[0] if lists else None, ())
@@ -207,7 +207,7 @@ def _unique(modalities: Sequence[Modality], where: object) -> list[Modality]:
         if other is not modality:
             raise ConfigError(
                 f"{where}: both {other.columns[0][0]!r} and {modality.columns[0][0]!r} may be {modality.name!r}; "
-                "choose one by a rule"
+                "choose one with a rule"
             )
     return list(found.values())
 
