@@ -41,7 +41,7 @@ def small_store(path: Path | None = None, *, labels: bool = True, shifted_test: 
 
 def small_search(**changes: Any) -> HyperparameterSearchConfig:
     settings: dict[str, Any] = {
-        "trials": 8,
+        "trials": 6,
         "objectives": ("infonce", "gcca"),
         "seeds": 2,
         "top": 2,

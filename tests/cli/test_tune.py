@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_prints_trials_and_answer_and_repeats_from_its_configuration(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = ["--trials", "4", "--objectives", "gcca", "ridge", "--metric", "recall@1,label_map", "--seeds", "1"]
+    search = ["--trials", "4", "--objectives", "gcca", "ridge", "--top", "1", "--metric", "recall@1,label_map", "--seeds", "1"]
     command = ["tune", "store", *search, *FIXED, "--resamples", "400", "--workers", "1"]
     assert main([*command, "--out", "one"]) == 0
     said = capsys.readouterr().out
@@ -41,8 +41,8 @@ def test_the_command_prints_trials_and_answer_and_repeats_from_its_configuration
     assert 'id="answer"' in (here / "one" / "report.html").read_text("utf-8")
     # The same command again reads everything back.
     assert main([*command, "--out", "one", "--quiet"]) == 0
-    assert main([*command, "--top", "1", "--out", "one"]) == 2
-    assert "top is 3 in the folder, but 1 was given; choose another --out" in capsys.readouterr().err
+    assert main([*command, "--top", "2", "--out", "one"]) == 2
+    assert "top is 1 in the folder, but 2 was given; choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,16 +1,20 @@
 """Test that every proposal is valid, and depends only on what it may depend on."""
 
+from dataclasses import replace
+
 import pytest
 
 from tuning_cases import FIXED, small_store
 from unialign.config import CLOSED_FORMS, HyperparameterSearchConfig, TrainConfig, closed_form_of
 from unialign.errors import ConfigError, MissingDependencyError
 from unialign.train import check_fit
-from unialign.tuning import _optuna
+from unialign.tuning import Trial, _optuna
 from unialign.tuning._draws import RandomDraw
 from unialign.tuning._optuna import Distributions, TpeDraw
 from unialign.tuning._propose import SearchSpace
+from unialign.tuning._scores import Goal
 from unialign.tuning._shipped import is_searched, shipped_settings
+from unialign.tuning._variation import VariedDraw, local_draw, params_of
 
 MODALITIES = ("image", "text", "audio")
 OBJECTIVES = ("unialign", "infonce", "sigmoid", "gram", "symile", *CLOSED_FORMS)
@@ -22,7 +26,7 @@ def proposals(space: SearchSpace, count: int, seed: int = 0) -> list[TrainConfig
 
 def test_random_proposals_fit_the_data_and_cover_the_space() -> None:
     store, space = small_store(), SearchSpace(MODALITIES, OBJECTIVES, {})
-    found = proposals(space, 150)
+    found = proposals(space, 70)
     for train in found:
         check_fit(store, train)
         assert train.modalities == MODALITIES
@@ -42,6 +46,32 @@ def test_proposals_depend_on_seed_and_number_only() -> None:
     assert proposals(space, 20) == proposals(space, 20)
     assert proposals(space, 20) != proposals(space, 20, seed=1)
     assert len({str(train) for train in proposals(space, 20)}) > 15
+
+
+def test_variations_stay_near_good_trials_and_are_valid() -> None:
+    store, space = small_store(), SearchSpace(MODALITIES, ("unialign", "infonce", *CLOSED_FORMS), {})
+    goal = Goal(("recall@1",), items=20)
+    seen = [
+        Trial(number, 0, "shipped", one.name, {}, one.train, metrics={"recall@1": 0.1 * ("joint" in one.name)})
+        for number, one in enumerate(shipped_settings(store, space))
+    ]
+    best = next(trial for trial in seen if "joint" in trial.name)
+    near = params_of(best.train)
+    assert near["unialign.similarity_scale"] == 5.0
+    assert near["unialign.alignment_weight"] == 0.7
+    assert near["start"] == "kernel_gcca"
+    draws = [local_draw(0, number, seen, goal) for number in range(20, 90)]
+    found = [space.propose(draw) for draw in draws]
+    for train in found:
+        check_fit(store, train)
+    varied = [draw for draw in draws if isinstance(draw, VariedDraw)]
+    assert 20 <= len(varied) <= 50
+    assert found == [space.propose(local_draw(0, number, seen, goal)) for number in range(20, 90)]
+    # Without results, all proposals are drawn at random.
+    assert not isinstance(local_draw(0, 3, [], goal), VariedDraw)
+    only = [replace(trial, metrics={"recall@1": 0.0}, state="pruned") for trial in seen if trial is not best]
+    kept = [space.propose(local_draw(0, number, [*only, best], goal)) for number in range(20, 90)]
+    assert sum(train.objective_options.get("similarity_scale") == 5.0 for train in kept) > 15
 
 
 def test_fixed_settings_are_not_searched() -> None:

@@ -95,5 +95,5 @@ def test_lines_keep_trials_and_damaged_lines_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 3 repeats trial 3 with seed 1"):
         read_trials(tmp_path)
     path.write_text(json.dumps({"number": 1}) + "\n")
-    with pytest.raises(DataError, match="line 1: .*not a trial"):
+    with pytest.raises(DataError, match=r"line 1: .*not a trial"):
         read_trials(tmp_path)

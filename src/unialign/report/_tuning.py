@@ -60,7 +60,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "has_default": results["chosen"] != results["default"],
         "candidate_heads": ["Settings", "Seeds", *(_label(results, name) for name in [*names, *_auto(results)])],
         "candidate_rows": [_candidate_row(results, one, [*names, *_auto(results)]) for one in results["candidates"]],
-        "seeds": search["seeds"],
+        "seeds": max(one["seeds"] for one in results["candidates"]),
         "trial_heads": ["Trial", "State", *(_label(results, name) for name in names), "Seconds"],
         "trial_rows": _trial_rows(results, names),
         "front": set(results["front"]),

@@ -51,18 +51,18 @@ def candidates(search: Search) -> list[Candidate]:
 
     A default whose objective is not searched comes last, since it is only compared.
     """
-    found = [_candidate(search, [search.trials[key] for key in _runs(search, n)]) for n in finalists(search)]
+    numbers = finalists(search)
+    seeds = search.common_seeds(numbers)
+    found = []
+    for number in numbers:
+        used = seeds if search.first(number).train.epochs else seeds[:1]
+        found.append(_candidate(search, [search.trials[number, seed] for seed in used]))
 
     def order(candidate: Candidate) -> tuple[bool, float, int]:
         is_compared = not is_searched(search.first(candidate.number).train, search.space)
         return is_compared, -candidate.score, candidate.number
 
     return sorted(found, key=order)
-
-
-def _runs(search: Search, number: int) -> list[tuple[int, int]]:
-    seeds = search.seeds if search.first(number).train.epochs else search.seeds[:1]
-    return [(number, seed) for seed in seeds]
 
 
 def _candidate(search: Search, trials: list[Trial]) -> Candidate:

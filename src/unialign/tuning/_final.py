@@ -12,7 +12,7 @@ from unialign.data import EmbeddingStore
 from unialign.experiments import compare, make_entry
 from unialign.io import replace_file
 from unialign.space import Space
-from unialign.tuning._choose import DEFAULT
+from unialign.tuning._choose import DEFAULT, finalists
 from unialign.tuning._search import Search
 
 FOLDER = "comparison"
@@ -30,6 +30,8 @@ def compare_with_default(
     the search, which were used to choose. A finished comparison of the same settings is read back.
     """
     config, first = search.config, search.seeds[-1] + 1
+    # With little time, the settings were trained with fewer seeds than the configuration has.
+    seeds = len(search.common_seeds(finalists(search)))
     numbers = {CHOSEN: chosen}
     if chosen != DEFAULT and search.first(DEFAULT).state == "complete":
         numbers[SHIPPED] = DEFAULT
@@ -38,7 +40,7 @@ def compare_with_default(
         data=data,
         fingerprint=store.fingerprint,
         entries=entries,
-        seeds=tuple(range(first, first + config.seeds)),
+        seeds=tuple(range(first, first + seeds)),
         resamples=max(config.resamples, _LEAST_RESAMPLES),
         selection=f"`unialign tune`: {', '.join(config.metric)} on the validation split",
     )

@@ -23,6 +23,7 @@ from unialign.tuning._run_trial import TrialJob
 from unialign.tuning._scores import Goal
 from unialign.tuning._shipped import Shipped
 from unialign.tuning._trial import Trial, trial_name
+from unialign.tuning._variation import local_draw
 
 _OF_LABELS = ("label_map", "v_measure", "nmi")
 OnTrial = Callable[[Trial], None]
@@ -73,15 +74,25 @@ class Search:
         self._run(self._jobs())
 
     def repeat(self, numbers: Sequence[int]) -> None:
-        """Train settings with the other seeds of the search; closed forms do not depend on the seed."""
-        jobs = []
-        for number in numbers:
-            first = self.first(number)
-            for seed in self.seeds[1:] if first.train.epochs else ():
-                if (number, seed) not in self.trials:
-                    trial = replace(first, seed=seed, metrics={}, early={}, seconds=0.0, elapsed=0.0)
-                    jobs.append(self._job(trial, []))
-        self._run(iter(jobs))
+        """Train settings with the other seeds of the search, as many as the time allows; closed forms do not depend on
+        the seed.
+        """
+        self._run(self._repetitions([number for number in numbers if self.first(number).train.epochs]))
+
+    def common_seeds(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Return the seeds with which all of these settings were trained, if they need training."""
+        trained = [number for number in numbers if self.first(number).train.epochs]
+        return tuple(seed for seed in self.seeds if all((number, seed) in self.trials for number in trained))
+
+    def _repetitions(self, numbers: Sequence[int]) -> Iterator[TrialJob]:
+        for place, seed in enumerate(self.seeds[1:], 1):
+            left = [number for number in numbers if (number, seed) not in self.trials]
+            # Runs of this round, and of the comparison with the default.
+            if left and self._exceeds_time(len(left) + 2 * (place + 1)):
+                return
+            for number in left:
+                trial = replace(self.first(number), seed=seed, metrics={}, early={}, seconds=0.0, elapsed=0.0)
+                yield self._job(trial, [])
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -132,14 +143,19 @@ class Search:
         limit, minutes = self.config.limit, self.config.minutes
         if limit is not None and number >= limit:
             return True
-        return minutes is not None and number > 0 and self.clock.elapsed + self._remaining() >= 60 * minutes
-
-    def _remaining(self) -> float:
-        """Estimate the seconds of the repetitions and the final runs: at most half of the budget."""
-        trained = [t.seconds for t in self.finished() if t.state == "complete" and t.train.epochs]
+        if minutes is None or number == 0:
+            return False
+        # Keep time for the repetitions and the final runs, but use at least half of the time for trials.
         runs = (self.config.top + 1) * (self.config.seeds - 1) + 2 * self.config.seeds
+        return self.clock.elapsed >= 30 * minutes and self._exceeds_time(runs)
+
+    def _exceeds_time(self, runs: int) -> bool:
+        """Whether further runs that are as long as the mean would end after the given time."""
+        if self.config.minutes is None:
+            return False
+        trained = [t.seconds for t in self.finished() if t.state == "complete" and t.train.epochs]
         mean = sum(trained) / len(trained) if trained else 0.0
-        return min(runs * mean / self.workers, 30 * (self.config.minutes or 0.0))
+        return self.clock.elapsed + runs * mean / self.workers >= 60 * self.config.minutes
 
     def _job(self, trial: Trial, seen: Sequence[Trial]) -> TrialJob:
         prunes = self.config.pruning == "median" and trial.source != "shipped"
@@ -158,6 +174,8 @@ class Search:
     def _draw(self, number: int, seen: Sequence[Trial]) -> RandomDraw | TpeDraw:
         if self.config.sampler == "random":
             return RandomDraw(self.config.seed, number)
+        if self.config.sampler == "local":
+            return local_draw(self.config.seed, number, seen, self.goal)
         # Shipped settings are not points of the search space. Pruned trials count with their last evaluation, which is
         # below the median.
         known, told = Distributions(), []

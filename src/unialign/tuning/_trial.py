@@ -18,7 +18,7 @@ class Trial:
     Attributes:
         number: place in the search; settings that are trained again with another seed keep their number.
         seed: seed of training.
-        source: `shipped`, `random` or `tpe`.
+        source: `shipped`, or the sampler: `local`, `random` or `tpe`.
         name: name of shipped settings, or the objective with its start.
         params: name -> value of the searched settings; empty for shipped ones.
         train: training settings.

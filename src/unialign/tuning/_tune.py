@@ -69,10 +69,10 @@ def tune(
     """Choose objective, its options, head and training settings on the validation split, and test the choice once.
 
     The first trials are the shipped settings: the default of `fit` (or the recipe of a named data set), kernel heads
-    from GCCA, closed forms and the presets of UniAlign. Further trials are drawn at random, or proposed by optuna from
-    the results so far. The `top` best settings and the default are trained with `seeds` seeds, and the settings with
-    the best mean of the logarithms of the metrics are chosen. They can therefore not be worse than the default on the
-    validation split. Then the chosen settings and the default are trained with new seeds and evaluated on the test
+    from GCCA, closed forms and the presets of UniAlign. Half of the further trials are drawn at random, and half near
+    the best trials so far; optuna may propose them instead. The `top` best settings and the default are trained with
+    `seeds` seeds, and the settings with the best mean of the logarithms of the metrics are chosen. They can therefore
+    not be worse than the default on the validation split. Then the chosen settings and the default are trained with new seeds and evaluated on the test
     split, which nothing before has read: trials get a copy of the data without test rows.
 
     The folder contains `trials.jsonl` (one line per trial), `results.json`, the chosen space in `space/`, `train.yaml`
