@@ -42,7 +42,7 @@ def test_wrong_settings_raise():
         (lambda: DiagnoseConfig(files=("a",), sample=2), "sample must be"),
         (lambda: GenerateConfig(interpolate=3, combine=True), "only one"),
         (lambda: GenerateConfig(interpolate=3, mix="frechet_mean"), "omit mix"),
-        (lambda: GenerateConfig(source=("text",)), "name an item"),
+        (lambda: GenerateConfig(source=("text",)), "specify an item"),
         (lambda: GenerateConfig(items=("x",), samples=1001), "exceed the limit of 1000 images per page"),
         (lambda: GenerateConfig(combine="yes"), "combine must be"),
         (lambda: GenerateConfig(weights=("x",)), "list of numbers"),

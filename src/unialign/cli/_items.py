@@ -32,8 +32,8 @@ def add_item_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODALITY=PLACE",
         help="where the cells of a modality are: a suffix of files (image=.png), a subfolder (image=photos/), an "
-        "extension in tar archives, or a column; several in order of priority are separated by commas or given one by "
-        "one (default: derived from the source)",
+        "extension in tar archives, or a column; separate several by commas, or repeat the option, in order of "
+        "priority (default: derived from the source)",
     )
     group.add_argument(
         "--kind",
@@ -47,12 +47,17 @@ def add_item_options(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=("auto", "suffixes", "folders", "classes"),
         default="auto",
-        help="layout of a folder: files of one stem, a subfolder per modality, or a subfolder per class",
+        help="layout of a folder: `suffixes`: the files of an item have one stem; `folders`: a subfolder per modality; "
+        "`classes`: a subfolder per class (default: auto)",
     )
-    group.add_argument("--root", metavar="DIR", help="folder that paths in a manifest are relative to")
+    group.add_argument(
+        "--root",
+        metavar="DIR",
+        help="folder that the paths in a manifest are relative to (default: the folder of the manifest)",
+    )
     for name in _VALUES:
         group.add_argument(f"--{name}-column", metavar="COLUMN", help=f"column with {_HELP[name]}")
-    group.add_argument("--allow-absolute", action="store_true", help="accept paths outside of the root")
+    group.add_argument("--allow-absolute", action="store_true", help="accept paths outside --root")
     group.add_argument("--allow-truncated", action="store_true", help="use the complete members of a truncated archive")
 
 

@@ -31,8 +31,8 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DATA",
-        help="a source of items and its data, instead of DATA; repeat it for each source, and with the same name for "
-        "several files of a source",
+        help="name and data of a source of items, instead of DATA; repeat the option for each source, or with the same "
+        "name for several files of a source",
     )
     group.add_argument(
         "--weight",
@@ -45,13 +45,14 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
         "--mix",
         choices=get_args(MixtureMode),
         default=None,
-        help="alternate: each batch has items of one source; blend: of all sources (default: alternate)",
+        help="`alternate`: each batch has items of one source; `blend`: each batch has items of all sources (default: "
+        "alternate)",
     )
     group.add_argument(
         "--epoch-steps",
         type=int,
         metavar="N",
-        help="steps of an epoch (default: as many as needed to visit the largest source once)",
+        help="number of steps per epoch (default: as many as needed to visit the largest source once)",
     )
     group.add_argument(
         "--shared-ids",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign._checks import suggestion
+from unialign._plain_text import join_words
 from unialign.cli._command import Parser
 from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
@@ -47,7 +48,7 @@ def add_settings(
             action="extend",
             metavar="KEY=VALUE",
             default=[],
-            help=f"entries of {' and '.join(entry.name for entry in mappings)}, such as "
+            help=f"entries of {join_words([entry.name for entry in mappings])}, such as "
             f"{mappings[0].name}.{example} ({_escaped(details)})",
         )
 

@@ -15,8 +15,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="DATA",
         help=f"data set ({', '.join(list_datasets())}), store folder, or files of embeddings (.npz, .npy, "
-        ".safetensors, .parquet, .csv, .jsonl, .h5, ...), folders or 'patterns*' of part files, with the same items in "
-        "the same order or with ids; NAME=FILE names a file's only matrix",
+        ".safetensors, .parquet, .csv, .jsonl, .h5, ...), folders or 'patterns*' of part files, with the same "
+        "items in the same order or with ids; NAME=FILE sets the name of a file's only matrix",
     )
     parser.add_argument(
         "--id",

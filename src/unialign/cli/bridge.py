@@ -13,11 +13,11 @@ _EXAMPLES = """\
   unialign bridge old-index.npy --plan 240
 
 OLD is the whole index, embedded with the old model. NEW is a random sample of its items, embedded with the new model;
-at least 240 are recommended. --pairs names their row numbers or ids; files with ids are joined without it. The
-verdict is `switch now`, `switch with C = 100` or `re-embed or stay`. The results folder contains bridge.safetensors
-and bridge.json, which `unialign.migration.Bridge.load` reads. Without NEW, --plan only chooses the rows to embed
-first and writes plan.txt. These rows are near the centers of clusters. They make a good map, but the intervals need a
-random sample."""
+at least 240 are recommended. --pairs lists their row numbers or ids; files with ids are joined without --pairs. The
+verdict is `switch now`, `switch with C = 100` or `re-embed or stay`. The results folder contains bridge.safetensors and
+bridge.json, which `unialign.migration.Bridge.load` reads. Without NEW, --plan only chooses the rows to embed first and
+writes plan.txt. These rows are near the centers of clusters. They are good for fitting the map, but the intervals
+require a random sample."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,8 +43,12 @@ def _with_old(values: dict[str, object]) -> dict[str, object]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old_file", nargs="?", metavar="OLD", help="file or store with the index of the old model")
-    parser.add_argument("new_file", nargs="?", metavar="NEW", help="file with sampled rows by the new model")
+    parser.add_argument(
+        "old_file", nargs="?", metavar="OLD", help="file or store with the index, embedded with the old model"
+    )
+    parser.add_argument(
+        "new_file", nargs="?", metavar="NEW", help="file with embeddings of the sampled items by the new model"
+    )
     add_config_file(parser, "bridge")
     add_settings(parser, BridgeConfig, skip=("old", "new"))
     add_out(parser, "bridge")
@@ -52,7 +56,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="bridge",
-    summary="map an index of embeddings to a new model, and estimate the loss before the switch",
+    summary="map an index of embeddings to a new model, and estimate the loss of search quality before switching",
     usage="OLD [NEW] [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

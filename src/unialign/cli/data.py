@@ -13,10 +13,10 @@ _EXAMPLES = """\
   unialign data prepare gram:msrvtt --source msrvtt/
   unialign data drop my-store/ --keys fix.csv --out clean-store
 
-`prepare` writes an item table that refers to the files where they are, with groups of near-duplicates and a split by
-groups; test sets of papers (`gram:NAME`, `vggsound`) keep their split. `unialign inspect`, `unialign embed`,
-`unialign train` and `unialign evaluate --protocol gram` read the table. `drop` writes a store
-without the items of a list, such as that of `unialign diagnose --fix-list`."""
+`prepare` writes an item table that refers to the files in place, with groups of near-duplicates and a split by groups;
+test sets of papers (`gram:NAME`, `vggsound`) keep their split. `unialign inspect`, `unialign embed`, `unialign train`
+and `unialign evaluate --protocol gram` read the table. `drop` writes a store without the items of a list, such as that
+of `unialign diagnose --fix-list`."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     drop = actions.add_parser(
         "drop",
-        help="write a store without listed items",
+        help="write a store without the listed items",
         usage="unialign data drop STORE --keys FILE --out DIR",
     )
     drop.add_argument("name", metavar="STORE", help="folder of a store, data set or file of embeddings")

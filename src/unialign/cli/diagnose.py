@@ -18,8 +18,8 @@ _EXAMPLES = """\
 Files: .npz, .npy, .safetensors, .csv, .tsv, .jsonl, word2vec text, flat faiss indexes, .parquet, .feather, .arrow
 (need pyarrow: pip install 'unialign[parquet]'), HDF5, .h5ad, .h5mu (need h5py: 'unialign[hdf5]'), or the folder of an
 EmbeddingStore. Each matrix (items, dim) is a modality, named by its key or its file. The arrays `ids` and `labels`
-(items,) and `present.NAME` (items,) bool are recognized: same-id items match each other, absent rows are left
-out. Files are joined by ids: `ids`, --id NAME, or a common name such as id, key or image_id. Part files such as
+(items,) and `present.NAME` (items,) bool are recognized: items with the same id match each other, and absent rows are
+left out. Files are joined by ids: `ids`, --id NAME, or a common name such as id, key or image_id. Part files such as
 img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. With --against, two versions of the same
 embeddings are compared row by row. The exit status is 0 even if problems are found (1 with --fail-on), and 2 if a file
 cannot be read. An earlier diagnosis in --out is replaced."""
@@ -46,8 +46,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="files of embeddings with the same items in the same order, or with ids; NAME=FILE names a file's only "
-        "matrix",
+        help="files of embeddings with the same items in the same order, or with ids; NAME=FILE sets the name of a "
+        "file's only matrix",
     )
     add_config_file(parser, "diagnosis")
     add_settings(parser, DiagnoseConfig, skip=("files",))

@@ -84,12 +84,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reuse", metavar="STORE", help="copy columns with the same cells, encoder and settings from another store"
     )
-    parser.add_argument("--keep-parts", action="store_true", help="keep the folder of the parts")
+    parser.add_argument("--keep-parts", action="store_true", help="keep the folder with the parts of the run")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the store, and discard a run with other settings"
+        "--overwrite", action="store_true", help="replace the store, and discard an unfinished run with other settings"
     )
     parser.add_argument("--offline", action="store_true", help="raise an error instead of downloading an encoder")
-    parser.add_argument("--out", type=Path, default=Path("runs/embed"), metavar="STORE", help="default: runs/embed")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/embed"),
+        metavar="STORE",
+        help="folder of the store (default: runs/embed)",
+    )
     add_resume(parser)
 
 

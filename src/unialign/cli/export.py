@@ -12,8 +12,8 @@ _EXAMPLES = """\
   unialign export runs/train/space --modalities image text --format torch
   unialign export runs/train/space --encoders           with the built-in encoders
 
-Each file maps features in float32, for any number of rows, to unit rows. io.json describes inputs, outputs and the
-encoders. Every file is compared with the space before the folder is written."""
+Each file maps any number of rows of float32 features to unit rows. io.json describes inputs, outputs and the encoders.
+Every file is compared with the space before the folder is written."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="include the encoders, which must be built in; the inputs are then prepared media",
     )
-    add_out(parser, "export", what="folder of the files; an earlier export is replaced")
+    add_out(parser, "export", what="folder of the exported files; an earlier export is replaced")
 
 
 COMMAND = Command(

@@ -54,8 +54,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--without", type=Path, metavar="FILE", help="leave out the items of a list, as with --delete-listed"
     )
-    group.add_argument("--split", metavar="NAME", help="index only this split of the data")
-    group.add_argument("--id", metavar="NAME", help="array or column of ids in files")
+    group.add_argument("--split", metavar="NAME", help="split of the data to index (default: all items)")
+    group.add_argument("--id", metavar="NAME", help="array or column of ids in the files")
     group = parser.add_argument_group("changes")
     group.add_argument("--add", nargs="+", metavar="DATA", help="add items of a store, a data set or files")
     group.add_argument(
@@ -72,9 +72,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="delete the items of a list: of `unialign diagnose --fix-list`, those with the action `remove`; of an "
         "export, all",
     )
-    group.add_argument("--calibrate", nargs="?", const="auto", metavar="METHOD", help="fit the correction again")
+    group.add_argument(
+        "--calibrate", nargs="?", const="auto", metavar="METHOD", help="refit the correction of the modality gap"
+    )
     group.add_argument("--compact", action="store_true", help="rewrite parts with deleted items")
-    group.add_argument("--approximate", choices=("hnsw", "ivf"), help="build approximate candidates with faiss")
+    group.add_argument(
+        "--approximate", choices=("hnsw", "ivf"), help="build an approximate index of candidates with faiss"
+    )
     group.add_argument("--target", default="any", metavar="MODALITY", help="target of --approximate (default: any)")
     group = parser.add_argument_group("checks")
     group.add_argument("--verify", action="store_true", help="compare all files with their checksums")

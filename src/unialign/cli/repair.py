@@ -69,7 +69,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="SOURCE",
         help="files of embeddings, a store or a data set; or the folder of a space, followed by its data; NAME=FILE "
-        "names a file's only matrix",
+        "sets the name of a file's only matrix",
     )
     add_config_file(parser, "repair")
     add_settings(parser, RepairConfig, skip=("sources",))

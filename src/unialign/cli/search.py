@@ -14,9 +14,9 @@ _EXAMPLES = """\
 
 SOURCE is the folder of an index (`unialign index`), a results folder of `demo`, `compare` or `train`, a store or a data
 set; `emoji` uses the space in runs/demo if `unialign demo` was run. Several queries are combined into one, with the
-weights of --weight in the order of the options; --minus-text and --minus-item subtract. Texts and files need an encoder
-of the space, items do not. Results are comparable across modalities, since the gap between them is corrected; a
-terminal that supports images displays them."""
+weights of --weight in the order of the options; --minus-text and --minus-item subtract. Queries by text and files need
+an encoder of the space; queries by items do not. Results are comparable across modalities, since the gap between them
+is corrected; a terminal that supports images displays them."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ class _Part(argparse.Action):
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source_data", metavar="SOURCE", help="index, results folder, store or data set")
     parser.add_argument("--space", metavar="DIR", help="space of a store or data set")
-    parser.add_argument("--id", metavar="NAME", help="array of ids in files")
+    parser.add_argument("--id", metavar="NAME", help="array of ids in the files")
     group = parser.add_argument_group("query")
     group.set_defaults(parts=None)
     for option, metavar, text in (
@@ -72,11 +72,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     group.add_argument("-k", type=int, default=10, metavar="N", help="number of items (default: 10)")
     group.add_argument(
-        "--target", nargs="+", default=["any"], metavar="MODALITY", help="any, best, or modalities (default: any)"
+        "--target",
+        nargs="+",
+        default=["any"],
+        metavar="MODALITY",
+        help="modalities to search in, or any or best (default: any)",
     )
-    group.add_argument("--where", metavar="FILTER", help="such as \"label = 'car' and has(audio) and price < 5\"")
+    group.add_argument(
+        "--where", metavar="FILTER", help="filter, such as \"label = 'car' and has(audio) and price < 5\""
+    )
     group.add_argument("--min-probability", type=float, metavar="P", help="leave out items with a smaller probability")
-    group.add_argument("--no-correction", action="store_true", help="compare plain cosines")
+    group.add_argument(
+        "--no-correction", action="store_true", help="compare cosines without correction of the modality gap"
+    )
     group.add_argument("--json", action="store_true", help="print one JSON object per item")
     group.add_argument("--csv", type=Path, metavar="FILE", help="write the items to a file")
     group.add_argument("--no-images", action="store_true", help="do not show images in the terminal")

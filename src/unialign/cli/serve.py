@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="index, results folder, store or data set")
     parser.add_argument("--space", metavar="DIR", help="space of a store or data set")
-    parser.add_argument("--id", metavar="NAME", help="array of ids in files")
+    parser.add_argument("--id", metavar="NAME", help="array of ids in the files")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: 8000)")
     parser.add_argument(
@@ -53,7 +53,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--writable", action="store_true", help="allow changes to the items")
     parser.add_argument("--decoder", metavar="DIR", help="decoder that generates images of mixtures")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--mcp", action="store_true", help="serve an agent on standard input instead")
+    parser.add_argument("--mcp", action="store_true", help="serve an agent (MCP) on standard input instead")
 
 
 COMMAND = Command(

@@ -157,7 +157,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODALITY=MODE",
         help="train the encoder of a modality or pattern with the heads, repeatable: `last` (its last blocks), `lora` "
-        "(matrices of low rank), `all` or `frozen`; --set tune.MODALITY.SETTING=VALUE changes a setting, such as lr "
+        "(low-rank matrices), `all` or `frozen`; --set tune.MODALITY.SETTING=VALUE changes a setting, such as lr "
         "(default: frozen)",
     )
     add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")

@@ -14,7 +14,9 @@ class DiagnoseConfig(Config):
     kind: ClassVar[str] = "diagnosis"
 
     files: tuple[str, ...] = setting(
-        REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", not_empty
+        REQUIRED,
+        "files of embeddings with the same items in the same order; NAME=FILE sets the name of a matrix",
+        not_empty,
     )
     against: tuple[str, ...] | None = setting(
         None,

@@ -22,7 +22,7 @@ class GramConfig(Config):
     protocol: Literal["gram"] = setting("gram", "name of the protocol")
     fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     split: Split = setting("test", "split to evaluate")
-    captions: Captions = setting("first", "captions that are queries: the first of each clip, or all")
+    captions: Captions = setting("first", "captions to use as queries: the first of each clip, or all")
     subset: GramSubset = setting(
         "all", "`with-audio`: in addition to all clips of the split, evaluate the subset of clips that have audio"
     )

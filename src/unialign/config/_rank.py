@@ -19,10 +19,10 @@ class RankConfig(Config):
         None, "tasks to use; models that lack a task are left out (default: the tasks that all models have)", not_empty
     )
     splits: tuple[str, ...] | None = setting(
-        None, "splits to average (default: test, or all splits of a task without it)", not_empty
+        None, "splits to average (default: test, or all splits of a task without `test`)", not_empty
     )
     qrels: str | None = setting(
-        None, "folder with the relevant documents of the tasks, TASK.json or TASK.tsv, to score single queries"
+        None, "folder with the relevant documents of the tasks, TASK.json or TASK.tsv, needed to score single queries"
     )
     statistic: Literal["mean", "borda"] = setting(
         "mean", "`mean` averages scores over tasks, `borda` averages the fraction of the other models that score lower"

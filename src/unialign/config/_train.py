@@ -134,7 +134,7 @@ class TrainConfig(Config):
     )
     fused_subsets: FusedSubsets = setting(
         "leave_one_out",
-        "means that `fused_weight` contrasts: of all other modalities of an item (`leave_one_out`), or of every "
+        "means in the term of `fused_weight`: of all other modalities of an item (`leave_one_out`), or of every "
         "subset (`all`)",
     )
     modalities: tuple[str, ...] | None = setting(
@@ -189,7 +189,8 @@ class TrainConfig(Config):
     )
     landmarks: int | Literal["auto"] = setting(
         "auto",
-        "maximum number of training rows per modality to which kernels are evaluated; `auto` is all rows up to 5,000, "
+        "maximum number of landmarks per modality, the training rows with which the kernel is evaluated; `auto` is "
+        "all rows up to 5,000, "
         "else 2,000 random rows",
         integer(2),
     )
@@ -224,7 +225,7 @@ class TrainConfig(Config):
     )
     zero_rows: Literal["error", "ignore"] = setting(
         "error",
-        "outputs of the heads that are exactly zero: `error` raises NonFiniteError, `ignore` treats them as absent",
+        "handling of head outputs that are exactly zero: `error` raises NonFiniteError, `ignore` treats them as absent",
     )
     infonce_warmup_ratio: float = setting(
         0.0,
@@ -235,7 +236,7 @@ class TrainConfig(Config):
     early_stopping_patience: int | None = setting(
         None,
         "number of evaluations on the validation split without improvement after which training stops; the best "
-        "weights are kept (default: no evaluation, and the last weights are kept)",
+        "weights are kept (default: no evaluation; the last weights are kept)",
         integer(1),
     )
     early_stopping_metric: str = setting(
