@@ -6,7 +6,7 @@ Shapes: `M` modalities, `B` items.
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +27,6 @@ from unialign.functional import (
     unit_centroids,
     unit_uniformity,
     unit_volumes,
-    weighted_partitions,
 )
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._kernel_temperature import RateGradient
@@ -36,8 +35,9 @@ from unialign.losses._modality_terms import defined_values, modality_pairs, pair
 from unialign.losses._narrow_cone import share_within
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._presets import PRESETS
-from unialign.losses._similarity import SimilarityScale, scaled_rows, uses_similarity
+from unialign.losses._similarity import SimilarityScale
 from unialign.losses._unialign_options import Weighting, check_unialign, supports_mix
+from unialign.losses._weighted_repulsion import weighted_kinds, weighted_repulsion
 from unialign.ops import WANG_ISOLA_T, Kernel, select_items
 
 
@@ -190,7 +190,10 @@ class UniAlign(Objective):
         if not (isinstance(temperature, Tensor) and temperature.requires_grad and torch.is_grad_enabled()):
             return other._all_terms(batch)
         rate = RateGradient(self.kernel, temperature, batch.shard)
-        terms, weighted = other._all_terms(batch, temperature), other._weighted_kinds()
+        terms, weighted = (
+            other._all_terms(batch, temperature),
+            weighted_kinds(self.similarity_scale, self.partition_positive),
+        )
         for name, (value, weight) in terms.items():
             if name.partition("/")[0] in weighted:
                 continue
@@ -233,14 +236,17 @@ class UniAlign(Objective):
             m: name for m, name in enumerate(batch.names) if self.weighting != "exclude_anchor" or name != self.anchor
         }
         pairs = modality_pairs(batch, self.anchor) if across != 0 else []
-        kinds = self._weighted_kinds()
-        weighted = self._weighted_values(
+        kinds = weighted_kinds(self.similarity_scale, self.partition_positive)
+        of_kinds = list(names) if "uniformity" in kinds and within != 0 else [], pairs if "partition" in kinds else []
+        tau_pairs = [(m, m) for m in of_kinds[0]] + of_kinds[1]
+        uniformities, partitions = weighted_repulsion(
             batch,
-            list(names) if "uniformity" in kinds and within != 0 else [],
-            pairs if "partition" in kinds else [],
-            learned,
+            *of_kinds,
+            kernel=self.kernel,
+            temperatures=[self._tau(batch, m, n) if learned is None else learned for m, n in tau_pairs],
+            scale=self.similarity_scale,
+            positive=self.partition_positive,
         )
-        uniformities, partitions = weighted.uniformities, weighted.partitions
         if "uniformity" not in kinds and within != 0:
             uniformities = self._uniformities(batch, names)
         if "partition" not in kinds and across != 0:
@@ -250,33 +256,6 @@ class UniAlign(Objective):
             for name, value in uniformities.items()
         }
         return terms | mean_terms(partitions, across)
-
-    def _weighted_kinds(self) -> tuple[str, ...]:
-        """Return the kinds of terms that are computed with weights or without the positive."""
-        if uses_similarity(self.similarity_scale):
-            return ("uniformity", "partition")
-        return ("partition",) if self.partition_positive == "excluded" else ()
-
-    def _weighted_values(
-        self, batch: Batch, modalities: list[int], pairs: list[tuple[int, int]], learned: Tensor | None
-    ) -> "_Repulsion":
-        both = [(m, m) for m in modalities] + pairs
-        if not both:
-            return _Repulsion({}, {})
-        found = weighted_partitions(
-            batch,
-            both,
-            kernel=self.kernel,
-            temperatures=[self._tau(batch, m, n) if learned is None else learned for m, n in both],
-            similarity=scaled_rows(batch, inputs_of(batch).similarity, self.similarity_scale),
-            positive=self.partition_positive,
-        )
-        names = [batch.names[m] for m in modalities]
-        names += [f"partition/{pair_name(batch.names[m], batch.names[n])}" for m, n in pairs]
-        values = [(name, part.value.to(batch.z_MBD.dtype)) for name, part in zip(names, found, strict=True)]
-        defined = [pair if part.defined else None for pair, part in zip(values, found, strict=True)]
-        count = len(modalities)
-        return _Repulsion(*(dict(filter(None, part)) for part in (defined[:count], defined[count:])))
 
     def _uniformities(self, batch: Batch, names: dict[int, str]) -> dict[str, Tensor]:
         values = None
@@ -355,8 +334,3 @@ class UniAlign(Objective):
             volume_B = unit_volumes(batch, eps=self.volume_eps or 0.0)
             terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms
-
-
-class _Repulsion(NamedTuple):
-    uniformities: dict[str, Tensor]
-    partitions: dict[str, Tensor]
