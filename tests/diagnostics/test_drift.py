@@ -334,7 +334,7 @@ def test_the_command_writes_a_results_folder(tmp_path, monkeypatch, capsys):
         assert f"{ratio} to {ratio}" in (tmp_path / "scaled/report.html").read_text()
     capsys.readouterr()
     assert main(["diagnose", "--against", "old.npz", "new.npz"]) == 2
-    assert "name the new file first" in capsys.readouterr().err
+    assert "pass the new file first" in capsys.readouterr().err
     assert main(["diagnose", "--config", "check/config.yaml", "--out", "again", "--fail-on", "problem"]) == 1
     again = json.loads((tmp_path / "again/results.json").read_text())
     assert again["numbers"] == results["numbers"]
