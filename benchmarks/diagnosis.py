@@ -5,6 +5,7 @@ the fraction of absent rows are random.
 
     python -m benchmarks.diagnosis
     python -m benchmarks.diagnosis --only-large   measures only the healthy spaces of 2,000 to 10,000 items
+    python -m benchmarks.diagnosis --only-batch   measures only the finding `similar_negatives`
 """
 
 import argparse
@@ -19,6 +20,12 @@ import torch
 
 import unialign as ua
 from benchmarks.pages import RESULTS, ROOT, write_block, write_results
+from unialign.data import open_collection
+from unialign.diagnostics._batch_neighbors import measure_batch_neighbors
+from unialign.diagnostics._near_rows import find_near_rows
+from unialign.diagnostics._rules_batch import has_similar_negatives
+from unialign.diagnostics._sampling import collect_sample, draw_items, sample_size
+from unialign.diagnostics._scan import scan_modality
 from unialign.io import describe_environment
 
 RESULT, PAGE = RESULTS / "diagnosis.json", ROOT / "docs" / "how-to" / "diagnose.md"
@@ -130,10 +137,19 @@ def truncation(rng: np.random.Generator) -> Space:
     }
 
 
+def similar_negatives(rng: np.random.Generator) -> Space:
+    """Groups of 6 to 12 similar items."""
+    size = int(rng.integers(6, 13))
+    center, groups, dim = _latent(rng, items=int(rng.integers(400, 800)) // size)
+    latent = np.repeat(center, size, axis=0) + rng.uniform(0.4, 0.8) * rng.normal(size=(size * groups, dim))
+    return {name: unit(latent + 0.3 * rng.normal(size=latent.shape)) for name in "ab"}
+
+
 PLANTED: dict[str, Callable[[np.random.Generator], Space]] = {
     f.__name__: f
     for f in (
         modality_bias, distribution_gap, shared_component, uneven_sharpness, uneven_cutoffs, asymmetry, truncation,
+        similar_negatives,
     )
 }  # fmt: skip
 
@@ -141,6 +157,40 @@ PLANTED: dict[str, Callable[[np.random.Generator], Space]] = {
 def reported(space: Mapping[str, Any], seed: int) -> dict[str, str]:
     report = ua.diagnose(dict(space), resamples=200, seed=seed)
     return {finding.code: finding.severity for finding in report.findings if finding.severity != "ok"}
+
+
+def reports_similar_negatives(space: Mapping[str, Any], seed: int) -> bool:
+    """The same result as `reported`, without all other measurements."""
+    data = open_collection(dict(space))
+    rows_n = draw_items(data, sample_size(data, None), seed=seed)
+    scans = {name: scan_modality(modality, rows_n) for name, modality in data.modalities.items()}
+    sample = collect_sample(data, scans, rows_n, rows_n, resamples=200, seed=seed)
+    near = {
+        name: find_near_rows(sample.z[name], sample.usable[name], sample.checksums[name], sample.ids_n)
+        for name in scans
+    }
+    found = measure_batch_neighbors(sample, scans, near, items=data.items, batch_size=256, seed=seed)
+    return any(map(has_similar_negatives, found.values()))
+
+
+def add_similar_negatives(stored: dict[str, Any]) -> None:
+    code = "similar_negatives"
+    for key, kind in (("spaces", "healthy"), ("large_spaces", "large")):
+        for seed, space in enumerate(stored[key]):
+            space["reported"].pop(code, None)
+            z, _ = healthy(np.random.default_rng([0 if kind == "healthy" else 3, seed]), SIZES[kind])
+            if reports_similar_negatives(z, seed):
+                space["reported"][code] = "note"
+    runs = stored["settings"]["planted"]
+    hits = [
+        reports_similar_negatives(similar_negatives(np.random.default_rng([1, seed])), seed) for seed in range(runs)
+    ]
+    spaces = stored["spaces"]
+    count = sum(code in space["reported"] for space in spaces)
+    stored["findings"][code] = {
+        "healthy": {"count": count, "runs": len(spaces), "interval": interval(count, len(spaces))},
+        "planted": {"count": sum(hits), "runs": len(hits)},
+    }
 
 
 def interval(count: int, runs: int) -> list[float]:
@@ -229,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="only write the table of the stored results")
     parser.add_argument("--only-large", action="store_true", help="measure only the large spaces")
+    parser.add_argument("--only-batch", action="store_true", help="measure only the finding `similar_negatives`")
     parser.add_argument("--healthy", type=int, default=200)
     parser.add_argument("--large", type=int, default=37)
     parser.add_argument("--planted", type=int, default=20)
@@ -238,6 +289,12 @@ def main() -> None:
         write_block(PAGE, RESULT, table(json.loads(RESULT.read_text("utf-8"))))
         return
     torch.set_num_threads(1)
+    if options.only_batch:
+        stored = json.loads(RESULT.read_text("utf-8"))
+        add_similar_negatives(stored)
+        write_results(RESULT, stored)
+        write_block(PAGE, RESULT, table(stored))
+        return
     large_spaces = measure_healthy("large", options.large)
     if options.only_large:
         stored = json.loads(RESULT.read_text("utf-8"))

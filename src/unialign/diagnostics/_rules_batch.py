@@ -33,9 +33,9 @@ _SIMILAR = RuleTable(
              "explains: {listed:words}. Contrastive training repels them like all others.",
              "If similar items should stay close, reduce the weight of similar negatives with the option "
              "similarity_scale of UniAlign, InfoNCE and Sigmoid. With scales from {least:.1f} to {most:.1f}, close "
-             "negatives keep between a half and a twentieth of their weight; compare some of them and 0 on a validation "
-             "split, as `unialign tune` does. Larger scales improve the grouping of similar items and reduce the "
-             "retrieval of single items."),
+             "negatives keep between a half and a twentieth of their weight. Compare some of them and 0 on a "
+             "validation split, as `unialign tune` does. Larger scales improve the grouping of similar items and "
+             "reduce the retrieval of single items."),
     ),
 )  # fmt: skip
 
