@@ -133,7 +133,7 @@ def _comparison(path: Path) -> Source | None:
 
 
 def _runs_of(path: Path) -> tuple[EmbeddingStore, dict[str, Path]] | None:
-    """Return the data and the spaces of the first seed of a comparison, with that of UniAlign first; None for other
+    """Return the data and the spaces of the first seed of a comparison, the space of UniAlign first; None for other
     results.
     """
     settings = _settings(path)

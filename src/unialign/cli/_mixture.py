@@ -62,7 +62,7 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_mixture(options: argparse.Namespace) -> MixtureChoice | None:
-    """Return the mixture of the options, or of the configuration file, with the options that are given.
+    """Return the mixture defined by the options, or by the configuration file with the given options applied.
 
     Raises:
         ConfigError: an option is malformed, or has no sources that it belongs to.
@@ -139,4 +139,4 @@ def _read(file: Path) -> MixtureChoice | None:
             fingerprint=data.get("fingerprint"),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ConfigError(f"{file}: data.mixture is not that of a run of `unialign train`") from None
+        raise ConfigError(f"{file}: data.mixture was not written by `unialign train`") from None

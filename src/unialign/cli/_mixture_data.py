@@ -27,7 +27,7 @@ RESULTS = "sources.json"
 
 
 def prepared_sources(choice: MixtureChoice, config: TrainConfig, options: argparse.Namespace) -> dict[str, str]:
-    """Return the name or path of a data set for each source that every process opens; media are embedded first."""
+    """Return, for each source, the name or path of the data set that all processes open; media are embedded first."""
     return {name: _prepared(name, files, config, options) for name, files in choice.sources.items()}
 
 

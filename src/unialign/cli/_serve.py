@@ -95,7 +95,7 @@ def _tokens(options: argparse.Namespace) -> tuple[str, str | None]:
 
 
 def _decoder(source: Source, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the decoder of --decoder, or that of the data set whose results are served."""
+    """Return the decoder given by --decoder, or the decoder of the data set whose results are served."""
     if options.decoder is not None:
         return {"decoder": load_decoder(options.decoder), "store": source.store}
     if source.decoder_data is None or source.generation_space is None:

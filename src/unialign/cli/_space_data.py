@@ -46,7 +46,7 @@ def store_for_space(
 
     Raises:
         ConfigError: the space cannot encode the media, or the folder has other results.
-        DataError: the data cannot be read, or their fingerprint is not that of `config`.
+        DataError: the data cannot be read, or their fingerprint differs from `config.fingerprint`.
     """
     out: Path = options.out
     if is_media(sources, options):

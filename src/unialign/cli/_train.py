@@ -90,8 +90,8 @@ def started(config: TrainConfig, start: Start | None) -> tuple[TrainConfig, dict
 def _data(
     sources: Sequence[str], config: TrainConfig, begin: Mapping[str, Any], options: argparse.Namespace
 ) -> str | dict[str, str]:
-    """Return the name or path of a data set that every process opens, or those of the sources of a mixture; media are
-    embedded first.
+    """Return the name or path of the data set that all processes open, or of the data set of each source of a mixture.
+    Media are embedded first.
     """
     if options.mixture is not None:
         return prepared_sources(options.mixture, config, options)

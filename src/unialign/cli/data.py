@@ -41,7 +41,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     prepare.add_argument("name", metavar="NAME", help="name of a data set")
     prepare.add_argument(
-        "--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package, if there is one)"
+        "--source", type=Path, metavar="DIR", help="folder of the data (default: the folder of the package, if any)"
     )
     prepare.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the table (default: tables/NAME, with - instead of :)"

@@ -50,16 +50,17 @@ class TuneConfig(Config):
     )
     dropout: Literal["off", "model"] = setting(
         "off",
-        "dropout of the encoder in training: `off`, or that of the `model`; with `model`, the result depends on the "
+        "dropout of the encoder in training: `off`, or `model` for the dropout of the model; with `model`, the "
+        "result depends on the "
         "number of processes and on micro-batches",
     )
     lr: float | None = setting(
         None,
-        "peak learning rate (default: that of the run for mode `lora` and for built-in encoders with random weights, a "
-        "tenth of it otherwise)",
+        "peak learning rate (default: the learning rate of the run for mode `lora` and for built-in encoders with "
+        "random weights, otherwise a tenth of it)",
         positive,
     )
-    weight_decay: float | None = setting(None, "weight decay (default: that of the run)", check_nonnegative)
+    weight_decay: float | None = setting(None, "weight decay (default: the weight decay of the run)", check_nonnegative)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | str) -> Self:
@@ -71,7 +72,9 @@ class TuneConfig(Config):
         return super().from_dict({"mode": values} if isinstance(values, str) else values)
 
     def learning_rate(self, base: float, *, initial: Literal["pretrained", "random"] = "pretrained") -> float:
-        """Return the peak learning rate of an encoder with these initial weights, where `base` is that of the run."""
+        """Return the peak learning rate of an encoder with these initial weights, where `base` is the peak learning
+        rate of the run.
+        """
         if self.lr is not None:
             return self.lr
         return base if self.mode == "lora" or initial == "random" else base * _PRETRAINED

@@ -136,5 +136,5 @@ def _described(keys: Sequence[str], one: _Odd, *, is_swap: bool) -> SuspiciousIt
     if is_swap:
         text += f"; probably swapped with {partner!r}"
     elif partner is not None:
-        text += f"; the nearest counterpart is that of {partner!r}"
+        text += f"; the nearest counterpart belongs to {partner!r}"
     return SuspiciousItem("mispaired", keys[one.item], one.modalities, one.value, text, partner, is_swap)

@@ -39,7 +39,7 @@ class MapRows(NamedTuple):
 
 
 def map_rows(batch: Batch, numbers_N: NDArray[np.int64]) -> MapRows:
-    """Draw the items of a map from evaluated items with these row numbers."""
+    """Select the rows to show on a map from evaluated items with these row numbers."""
     places_d = drawn_places(len(numbers_N), len(batch.names))
     at_d = torch.from_numpy(places_d)
     return MapRows(

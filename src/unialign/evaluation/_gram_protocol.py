@@ -89,7 +89,7 @@ def gram_protocol(
         seed: seed of the resamples.
 
     Returns:
-        See `GramResult`. Memory is that of the embeddings and of tiles of 64 MiB.
+        See `GramResult`. Memory is that of the embeddings, plus tiles of 64 MiB.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`; or `rerank` returns another shape.

@@ -106,7 +106,7 @@ def _by_appearance(ids_N: Tensor) -> Tensor:
 
 
 def _first_rows(clip_N: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the clips among ascending rows, in ascending order, and the first row of each."""
+    """Return the distinct clips of ascending rows, in ascending order, and the first row of each clip."""
     clips, place = torch.unique(clip_N[rows], return_inverse=True)
     first = torch.full((len(clips),), len(clip_N), dtype=torch.int64)
     return clips, first.scatter_reduce(0, place, rows, "amin")

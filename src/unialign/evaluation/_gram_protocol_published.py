@@ -20,7 +20,8 @@ def gram_published(benchmark: str) -> dict[str, Any]:
     Returns:
         `benchmark`, `gallery` (number of clips of the test set), `note`, and `rows` with `model`, `text_to_clip`,
         `clip_to_text` (None if it was not published), `stages` (2 with a matching head; None if it is not stated),
-        `gallery` (None if it is that of the test set), `source` and `printed`, whether the command prints the row.
+        `gallery` (None if equal to the gallery of the test set), `source` and `printed`, whether the command prints the
+        row.
 
     Raises:
         ConfigError: an unknown benchmark.

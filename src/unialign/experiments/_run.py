@@ -30,7 +30,7 @@ class RunRecord:
         warnings: records of the health monitor.
         closed_form: description of the closed form from which the run started, with its chosen settings; None for
             random weights.
-        columns: provenance of the evaluated columns, if it differs from that of the store.
+        columns: provenance of the evaluated columns, if different from the provenance of the store.
     """
 
     seconds: float | None

@@ -105,8 +105,8 @@ def _cell(value: Any, kind: Kind, folders: Folders, row: int, name: str) -> dict
         raise DataError(f"{where}: {error}") from None
     expected = {"text": "a string", "array": "a vector of numbers"}.get(kind, "the path of a file")
     raise DataError(
-        f"{where} is of type {type(value).__name__}, expected {expected}, a Cell or None; save media in "
-        "memory to files first"
+        f"{where} is of type {type(value).__name__}, expected {expected}, a Cell or None; save in-memory media to "
+        "files first"
     )
 
 

@@ -118,8 +118,8 @@ def file_cells(
 ) -> list[Cell]:
     """Return one cell per file that is read for a cell, to be passed to `file_mark`.
 
-    The files are that of the cell and, for a cell of a table, the file to which it refers. A value has no files. See
-    `load_cell` for arguments and errors.
+    The files are the file of the cell and, for a cell of a table, the file to which the cell refers. A value has no
+    files. See `load_cell` for arguments and errors.
     """
     if cell.table is None:
         return [] if cell.file is None else [cell]
@@ -131,7 +131,7 @@ def file_cells(
 def file_mark(cell: Cell, *, roots: Sequence[Path]) -> FileMark | None:
     """Return the mark of the file of a cell, or None for a value; see `load_cell` for errors.
 
-    The mark of a cell of a table is that of the table; see `file_cells` for the files to which the table refers.
+    For a cell of a table, the mark of the table is returned; see `file_cells` for the files to which the table refers.
     """
     if cell.file is None:
         return None

@@ -33,7 +33,7 @@ _BATCH = (
 )
 _DIMS = (
     "R@1 and NDCG@10 with fewer dims, as a mean over all directions. First: the first coordinates. Principal: the "
-    "principal directions of the rows of all modalities, computed from other items than those measured. Loss: "
+    "principal directions of the rows of all modalities, computed from items that are not measured. Loss: "
     "difference from all dims, paired."
 )
 
