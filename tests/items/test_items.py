@@ -152,7 +152,7 @@ def test_the_fingerprint_depends_on_everything_but_the_root(items: Items) -> Non
         ({"id": "a"}, "the id 'a' occurs twice: record 0 and record 2; ids must be unique"),
         ({"text": "\udfff"}, "record 2: a string has an unpaired surrogate"),
         ({"text": 5}, r"record 2, 'text' is of type int, expected a string"),
-        ({"image": b"\x89PNG"}, "record 2, 'image' is of type bytes.*save media in memory to files first"),
+        ({"image": b"\x89PNG"}, "record 2, 'image' is of type bytes.*save in-memory media to files first"),
         ({"image": "/etc/passwd"}, r"record 2, 'image': /etc/passwd is outside of .*allow_absolute=True"),
         ({"image": "../x.png"}, r"\.\./x\.png is outside of"),
         ({"image": "http://a.b/c.png"}, "is a URL; download the file first"),
