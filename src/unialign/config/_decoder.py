@@ -41,9 +41,9 @@ class DecoderConfig(Config):
     )
     condition_noise: float = setting(
         1.6,
-        "maximum standard deviation of the noise added to conditions in training, relative to the root mean square of "
-        "the condition; the standard deviation is drawn uniformly from 0 to this value; noise delays the "
-        "memorization of training images",
+        "maximum standard deviation of the noise added to conditions in training, relative to the root mean square "
+        "of the condition, and drawn uniformly from 0 to this value; noise delays the memorization of training "
+        "images",
         check_nonnegative,
     )
     condition_dropout: float = setting(

@@ -45,7 +45,7 @@ class GramSet:
     """A set of clips.
 
     Attributes:
-        clips, captions: number of clips, which are the gallery, and of captions that are queries.
+        clips, captions: number of clips (the gallery), and of captions that are used as queries.
         without_caption: number of clips without a caption, which are only candidates.
         empty: number of clips without any modality, which are at chance.
         present: modality -> number of clips that have it.

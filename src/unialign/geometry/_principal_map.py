@@ -1,4 +1,4 @@
-"""Project the rows of all modalities together on their first two principal axes.
+"""Project the rows of all modalities jointly onto their first two principal axes.
 
 Shapes: `N` items, `d` drawn items, `p` rows of the drawn items over all modalities, `D` dimension.
 """
