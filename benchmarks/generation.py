@@ -2,7 +2,7 @@
 
     python -m benchmarks.generation [decoder folder ...]
 
-Every number is the mean over the given decoders. Requires `unialign[lite,generate]`.
+Every number is the mean over the given decoders, by default only that of the data. Requires `unialign[lite,generate]`.
 """
 
 import json

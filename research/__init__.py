@@ -48,7 +48,7 @@ COSTS = {
     "conflict": (235, 7),
     "continued": (75, 2),
     "divergence": (90, 5),
-    "frozen_anchor": (30, 25),
+    "frozen_anchor": (30, 12),
     "generation": (85, 50),
     "missing": (272, 5),
     "partition_mix": (110, 4),

@@ -14,14 +14,13 @@ RESULTS = json.loads((ROOT / "benchmarks" / "results" / "generation.json").read_
 def test_the_table_equals_the_one_made_from_the_results() -> None:
     page = (ROOT / "docs" / "how-to" / "generate.md").read_text("utf-8")
     start, end = "<!-- table: benchmarks/results/generation.json -->\n", "\n<!-- /table -->"
-    assert page[page.index(start) + len(start) : page.index(end)] == generation.table(
-        RESULTS["scores"], RESULTS["intervals"]
-    )
+    written = page[page.index(start) + len(start) :]
+    assert written[: written.index(end)] == generation.table(RESULTS["scores"], RESULTS["intervals"])
 
 
 def test_the_results_are_of_the_shipped_data_and_recipe() -> None:
     assert RESULTS["data"]["fingerprint"] == load_dataset("emoji").fingerprint
-    assert [config["seed"] for config in RESULTS["decoders"]] == [0, 1, 2]
+    assert [config["seed"] for config in RESULTS["decoders"]] == [0], "the shipped decoder"
     recipe = DecoderConfig().to_dict()
     for config in RESULTS["decoders"]:
         assert {**config, "seed": 0} == recipe

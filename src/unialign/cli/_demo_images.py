@@ -39,7 +39,7 @@ _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "objective_options.alignment_weight": 2.0,
         "objective_options.temperature": 0.07,
     },
-    "infonce": {"objective_options.temperature": 0.05},
+    "infonce": {"objective_options.temperature": 0.1},
     "gram": {"objective_options.temperature": 0.1, "infonce_warmup_ratio": 0.9},
 }
 _RULE = (
