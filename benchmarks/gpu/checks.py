@@ -50,6 +50,12 @@ def checks() -> Iterator[tuple[str, Check, float]]:
                 lambda device, case=case, backend=backend: backend_error(case, backend, device),
                 FLOAT32_BOUND,
             )
+    for preset in ("joint_queries", "retrieval"):
+        yield (
+            f"similar negatives, {preset}, {ITEMS} rows",
+            lambda device, preset=preset: similarity_error(preset, device),
+            FLOAT32_BOUND,
+        )
     yield "autocast does not change a loss", autocast_error, 0.0
     yield "gradient cache", grad_cache_error, FLOAT32_BOUND
     yield "retrieval ranks", retrieval_error, 0.0
@@ -85,6 +91,18 @@ def backend_error(case: str, backend: str, device: torch.device) -> float:
     except MissingDependencyError as error:
         raise Unavailable(str(error)) from None
     return largest_error(found, expected)
+
+
+def similarity_error(preset: str, device: torch.device) -> float:
+    z, features = (draw_batch(seed, 3, ITEMS, width, torch.float32) for seed, width in ((3, DIM), (4, 40)))
+    results = []
+    for chosen, dtype in ((device, torch.float32), (torch.device("cpu"), torch.float64)):
+        leaves = {name: x.to(chosen, dtype).requires_grad_() for name, x in z.items()}
+        similarity = {name: x.to(chosen) for name, x in features.items()}
+        total = ua.losses.UniAlign(preset=preset)(leaves, similarity=similarity).total
+        slopes = torch.autograd.grad(total, list(leaves.values()))
+        results.append((total.detach(), dict(zip(leaves, slopes, strict=True))))
+    return largest_error(*results)
 
 
 def autocast_error(device: torch.device) -> float:
