@@ -72,8 +72,9 @@ def tune(
     from GCCA, closed forms and the presets of UniAlign. Half of the further trials are drawn at random, and half near
     the best trials so far; optuna may propose them instead. The `top` best settings and the default are trained with
     `seeds` seeds, and the settings with the best mean of the logarithms of the metrics are chosen. They can therefore
-    not be worse than the default on the validation split. Then the chosen settings and the default are trained with new seeds and evaluated on the test
-    split, which nothing before has read: trials get a copy of the data without test rows.
+    not be worse than the default on the validation split. Then the chosen settings and the default are trained with new
+    seeds and evaluated on the test split, which nothing before has read: trials get a copy of the data without test
+    rows.
 
     The folder contains `trials.jsonl` (one line per trial), `results.json`, the chosen space in `space/`, `train.yaml`
     for `unialign train --config`, and `comparison/`, whose `config.yaml` is for `unialign compare --config`. Calling
