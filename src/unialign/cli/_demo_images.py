@@ -9,7 +9,7 @@ import numpy as np
 from unialign.cli._anchors import ANCHOR, has_anchor
 from unialign.cli._console import echo
 from unialign.cli._generate_files import compared_rows, write_enlarged
-from unialign.config import CompareConfig, TrainConfig, closed_form_of
+from unialign.config import CompareConfig, TrainConfig
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.experiments import copy_thumbnails, write_json
 from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
@@ -31,7 +31,7 @@ _FROZEN_SETTINGS: Mapping[str, Any] = {
 }
 # Training from random weights takes this multiple of the epochs of the recipe.
 _EPOCHS = 10
-# Training settings of each objective for generation; docs/findings/generation.md explains them and their cost.
+# Training settings of the entries that generate images; docs/findings/generation.md explains them and their cost.
 _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unialign": {
         "objective_options.preset": "frozen_anchor",
@@ -55,7 +55,7 @@ def add_images(config: CompareConfig, out: Path) -> None:
     rows = rows[np.linspace(0, len(rows) - 1, _QUERIES).round().astype(int)]
     results: dict[str, GenerationResult] = {}
     for key, entry in config.entries.items():
-        if closed_form_of(entry.train) is not None:
+        if key not in _GENERATION_SETTINGS:
             continue
         echo(f"images: {entry.label} with frozen {_IMAGE}, seed {seed}")
         space = fit(store, _frozen_image(entry.train, seed), out=folder / key, resume="auto", progress="none").space
@@ -69,7 +69,7 @@ def add_images(config: CompareConfig, out: Path) -> None:
 
 
 def _frozen_image(train: TrainConfig, seed: int) -> TrainConfig:
-    own = _GENERATION_SETTINGS.get(train.objective, {})
+    own = _GENERATION_SETTINGS[train.objective]
     settings = {"seed": seed, "epochs": _EPOCHS * train.epochs, **_FROZEN_SETTINGS, **own}
     if has_anchor(train.objective):
         settings[ANCHOR] = _IMAGE
