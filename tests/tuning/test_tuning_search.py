@@ -126,11 +126,31 @@ def test_more_trials_continue_the_search_and_count_the_tests(folder: Path, tmp_p
         ua.tune(folder / "store", few.replace(top=3), out=tmp_path)
 
 
+@pytest.mark.slow
+def test_a_search_by_optuna_continues_with_the_same_proposals(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    config = small_search(sampler="tpe", trials=17, lag=2, seeds=1, metric=("recall@1", "label_map"))
+
+    def stop(trial: Trial) -> None:
+        if trial.number == 14:
+            raise KeyboardInterrupt
+
+    ua.tune(folder / "store", config, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        ua.tune(folder / "store", config, out=tmp_path / "stopped", on_trial=stop)
+    ua.tune(folder / "store", config, out=tmp_path / "stopped")
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    assert lines(tmp_path / "whole")[16, 0]["source"] == "tpe"
+
+
 def test_errors_name_the_cause(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'recall@1'"):
         ua.tune(folder / "store", small_search(metric=("recal@1",)), out=tmp_path / "a")
     with pytest.raises(DataError, match="'label_map' is undefined"):
         ua.tune(small_store(labels=False), small_search(metric=("label_map",)), out=tmp_path / "b")
+    # Without trials, the folder may be used for another search.
+    with pytest.raises(DataError, match="'v_measure' is undefined"):
+        ua.tune(small_store(labels=False), small_search(metric=("v_measure",)), out=tmp_path / "b")
     store = small_store()
     options = {"present": {name: store.present(name) for name in store.modalities}}
     columns = {name: store.array(name) for name in store.modalities}

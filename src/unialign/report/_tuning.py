@@ -63,8 +63,6 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": max(one["seeds"] for one in results["candidates"]),
         "trial_heads": ["Trial", "State", *(_label(results, name) for name in names), "Seconds"],
         "trial_rows": _trial_rows(results, names),
-        "front": set(results["front"]),
-        "is_front": len(search["metric"]) > 1,
         "protocol": plain_rows(_protocol(results)),
         "environment": plain_rows(results["environment"]),
         "reproduce": results["reproduce"],
@@ -219,7 +217,7 @@ def _trial_rows(results: Mapping[str, Any], names: Sequence[str]) -> list[dict[s
         {
             "title": _title(trial),
             "settings": ", ".join(f"{name} {_text(value)}" for name, value in trial["settings"].items()),
-            "state": {"pruned": "stopped early", "failed": "not finite"}.get(trial["state"], ""),
+            "state": _state(results, trial),
             "kind": _kind(results, trial),
             "cells": [
                 *(_format(results, name).with_unit(number(trial["metrics"].get(name))) for name in names),
@@ -228,6 +226,12 @@ def _trial_rows(results: Mapping[str, Any], names: Sequence[str]) -> list[dict[s
         }
         for trial in order
     ]
+
+
+def _state(results: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
+    if trial["state"] != "complete":
+        return {"pruned": "stopped early", "failed": "not finite"}[trial["state"]]
+    return "on the front" if len(results["search"]["metric"]) > 1 and trial["number"] in results["front"] else ""
 
 
 def _hypervolume(results: Mapping[str, Any]) -> str:

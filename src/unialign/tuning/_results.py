@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from unialign._plain_text import count, percent, repeat_command
+from unialign._plain_text import count, join_words, percent, repeat_command
 from unialign.config import TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.evaluation import SELECTION_METRICS
@@ -98,7 +98,7 @@ def answer(results: Mapping[str, Any]) -> str:
             f"The default settings were kept: none of {trials}{stopped} is better on the validation split. "
             f"{_tested(results)}"
         )
-    by = " and ".join(_label(results, name) for name in search["metric"])
+    by = join_words(_label(results, name) for name in search["metric"])
     pairs = [] if default is None else [_pair(results, name, chosen, default) for name in _shown_metrics(results)]
     against = f": {', '.join(pairs)}" if pairs else ""
     return (

@@ -12,6 +12,7 @@ from unialign.experiments import recipe
 from unialign.losses import PRESETS, display_name
 from unialign.train import check_fit
 from unialign.tuning._propose import SearchSpace
+from unialign.tuning._variation import params_of
 
 # Presets of UniAlign that say what they are for.
 _PRESETS = ("retrieval", "joint_queries", "classes", "small_batch")
@@ -52,7 +53,8 @@ def shipped_settings(store: EmbeddingStore, space: SearchSpace, *, with_default:
             if is_kept:
                 raise
             continue  # such as an anchor that is not among the modalities
-        if all(settings != other.train for other in found):
+        # A preset may equal an entry of a recipe that lists its options.
+        if all(params_of(settings) != params_of(other.train) for other in found):
             found.append(Shipped(name, settings))
     return found
 

@@ -214,7 +214,7 @@ def _open_folder(folder: Path, data: Mapping[str, Any], config: HyperparameterSe
     """Write `config.yaml`, in which a continued search may only change its budget."""
     settings = {"data": dict(data), "search": config.to_dict()}
     found = open_run_dir(folder, "tuning")
-    if found is not None:
+    if found is not None and (folder / FILE).exists():
         known = {name: value for name, value in settings["search"].items() if name not in config.bookkeeping()}
         before = {name: value for name, value in dict(found["search"]).items() if name not in config.bookkeeping()}
         differing = differing_settings({"data": found.get("data"), **before}, {"data": settings["data"], **known})
