@@ -34,8 +34,8 @@ def histograms(cosine_p: Tensor) -> tuple[Counts, Counts]:
     """Numbers of positive and of negative cosines in each bin of the absolute cosine."""
     bin_p = (cosine_p.abs() * BINS).long().clamp(max=BINS - 1)
     count_2b = torch.bincount(torch.where(cosine_p > 0, bin_p, BINS + bin_p), minlength=2 * BINS)
-    positive_b, negative_b = count_2b.double().split(BINS)
-    return positive_b.numpy(), negative_b.numpy()
+    count = count_2b.double().numpy()
+    return count[:BINS], count[BINS:]
 
 
 def close_bin(observed_b: Counts, null_b: Counts) -> int:
