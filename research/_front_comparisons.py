@@ -18,7 +18,15 @@ from research._front_plan import CLOSED, FrontPlan
 from research._front_regimes import REGIMES, regimes_of
 from research._records import Record
 
-__all__ = ["complete_trials", "geometry_rows", "kept_rows", "mechanism_rows", "regime_rows", "test_rows"]
+__all__ = [
+    "complete_trials",
+    "geometry_rows",
+    "kept_development_rows",
+    "kept_rows",
+    "mechanism_rows",
+    "regime_rows",
+    "test_rows",
+]
 
 Cells = dict[Hashable, list[tuple[float | None, float | None]]]
 
@@ -26,7 +34,7 @@ Cells = dict[Hashable, list[tuple[float | None, float | None]]]
 def complete_trials(plan: FrontPlan, data: str, recipe: str) -> dict[str, list[list[Record]]]:
     """Return the records of the objectives of which all trials are finished."""
     found = {}
-    for entry in plan.entries:
+    for entry in plan.entries if plan.start(data) is not None else ():
         trials = plan.trials(data, recipe, entry)
         known = [[record for record in records if record is not None] for records in trials]
         if all(len(records) == len(plan.options.splits) for records in known):
@@ -177,4 +185,27 @@ def kept_rows(plan: FrontPlan, data: str) -> Iterator[dict[str, Any]]:
                         }
                         for name in names
                     ],
+                }
+
+
+def kept_development_rows(plan: FrontPlan, data: str) -> Iterator[dict[str, Any]]:
+    """Return the differences from the closed form on the held-out development rows, on which trials were compared."""
+    for entry in plan.keep_entries():
+        for decayed in (False, True):
+            for variant in (name for name in VARIANTS if name != "start"):
+                trial = plan.keep_trial(data, entry, decayed, variant)
+                if trial is None:
+                    continue
+                records = [r for r in plan.keep_records(data, entry, decayed, trial) if r is not None]
+                names = [name for name in METRICS if f"{variant}/{name}" in records[0].metrics]
+                yield {
+                    "data": data,
+                    "objective": entry,
+                    "decayed": decayed,
+                    "variant": variant,
+                    "trial": trial,
+                    "differences": {
+                        name: [r.metrics[f"{variant}/{name}"] - r.metrics[f"start/{name}"] for r in records]
+                        for name in names
+                    },
                 }

@@ -93,9 +93,14 @@ class FrontPlan:
         }
         self._read: dict[Path, Record | None] = {}
         self._chosen: dict[tuple[str, str, str], int] = {}
+        # Checking the settings of a job takes milliseconds, and the results need each job several times.
+        self._auto_jobs: dict[str, FrontJob] = {}
+        self._tuning_jobs: dict[tuple[str, str, str, int, int], FrontJob] = {}
 
     def record(self, job: FrontJob) -> Record | None:
         if self._read.get(job.file) is None:
+            if not job.file.exists():
+                return None
             self._read[job.file] = job.read_back()
         return self._read[job.file]
 
@@ -106,7 +111,9 @@ class FrontPlan:
     # --- closed form ---------------------------------------------------------------------------------------------
 
     def auto_job(self, data: str) -> FrontJob:
-        return self._job(data, f"start/{data}-auto", closed_form_settings(DATA[data], {}), k=0)
+        if data not in self._auto_jobs:
+            self._auto_jobs[data] = self._job(data, f"start/{data}-auto", closed_form_settings(DATA[data], {}), k=0)
+        return self._auto_jobs[data]
 
     def start(self, data: str) -> dict[str, Any] | None:
         """Return the settings of kernel GCCA, chosen on development split 0; None if they are not known yet."""
@@ -129,11 +136,15 @@ class FrontPlan:
     # --- tuning --------------------------------------------------------------------------------------------------
 
     def tuning_job(self, data: str, recipe: str, entry: str, trial: int, k: int) -> FrontJob | None:
-        if (start := self.start(data)) is None:
-            return None
-        config = base_config(DATA[data], recipe, entry, start, epochs=self.options.epochs)
-        config = config.override({**trial_settings(entry, recipe, trial), "seed": 100 + k})
-        return self._job(data, f"tuning/{data}-{recipe}-{entry}-{trial}-split{k}", config, k=k)
+        key = data, recipe, entry, trial, k
+        if key not in self._tuning_jobs:
+            if (start := self.start(data)) is None:
+                return None
+            config = base_config(DATA[data], recipe, entry, start, epochs=self.options.epochs)
+            config = config.override({**trial_settings(entry, recipe, trial), "seed": 100 + k})
+            file = f"tuning/{data}-{recipe}-{entry}-{trial}-split{k}"
+            self._tuning_jobs[key] = self._job(data, file, config, k=k)
+        return self._tuning_jobs[key]
 
     def _tuning(self, data: str) -> Iterator[FrontJob]:
         # Trials are the outer loop, so that an interrupted run has equal budgets.

@@ -15,6 +15,7 @@ from torch import Tensor
 from research._front_comparisons import (
     complete_trials,
     geometry_rows,
+    kept_development_rows,
     kept_rows,
     mechanism_rows,
     regime_rows,
@@ -106,6 +107,7 @@ def make_results(plan: FrontPlan) -> dict[str, Any]:
             "geometry": [one for cell in cells for one in geometry_rows(plan, *cell)],
             "regimes": [one for cell in cells for one in regime_rows(plan, *cell)],
             "keep": kept,
+            "keep_development": [one for data in plan.data for one in kept_development_rows(plan, data)],
         },
     }
 
@@ -218,12 +220,15 @@ def _hypervolumes(plan: FrontPlan, data: str, recipe: str) -> Iterator[dict[str,
     flat = [(e, point) for e, trials in means.items() for point in trials if not np.isnan(point).any()]
     on_front = {i: flat[i][0] for i in non_dominated([point for _, point in flat])}
     for entry, found in volumes.items():
+        volume = with_interval(*found)
         is_compared = "infonce" in volumes and entry != "infonce"
         yield {
             "data": data,
             "recipe": recipe,
             "objective": entry,
-            **with_interval(*found),
+            "mean": volume["mean"],
+            "low": max(volume["low"], 0.0),
+            "high": min(volume["high"], 1.0),
             "difference": difference(found, volumes["infonce"]) if is_compared else None,
             "on_front": sum(owner == entry for owner in on_front.values()),
             "front": len(on_front),
