@@ -18,8 +18,8 @@ PartitionPositive = Literal["included", "excluded"]
 
 
 class Partition(NamedTuple):
-    """Mean of the log-partitions of a pair of modalities and mean log kappa of the true pairs (0 within a modality), in
-    float64, and whether the mean is over any item.
+    """Mean of the log-partitions of a pair of modalities and mean log kappa of its true pairs (0 if they are excluded, and
+    within a modality), in float64, and whether the mean is over any item.
     """
 
     value: Tensor
@@ -73,42 +73,36 @@ def weighted_partitions(
     rate_P = _rates(kernel, temperatures, z_MND)
     log_KN = weighted_log_sums(z_MND, sums, rate_P=rate_P)
     others_PN = _others(valid_PN, selection.codes_N)
-    parts: list[list[Tensor]] = [[] for _ in pairs]
-    for k, (p, _, _) in enumerate(sums.directions):
-        parts[p].append(log_KN[k])
-    result = []
+    rows_PN, own_PN = valid_PN & (others_PN > 0), None
+    if positive == "included":
+        between_P1 = torch.tensor([[m != n] for m, n in sums.pairs], device=z_MND.device)
+        rows_PN = torch.where(between_P1, valid_PN, rows_PN)
+        own_PN = _own_logs(z_MND, sums, rate_P)
+    pair_K = torch.tensor([p for p, _, _ in sums.directions], device=z_MND.device)
+    within_K1 = torch.tensor([[m == n] for _, m, n in sums.directions], device=z_MND.device)
+    value_KN = log_KN if own_PN is None else torch.where(within_K1, log_KN, torch.logaddexp(log_KN, own_PN[pair_K]))
+    # The logarithm of a mean within a modality, of a sum between two.
+    value_KN = value_KN - torch.where(within_K1, torch.log(others_PN.clamp(min=1))[pair_K], 0.0)
+    sum_K = torch.where(rows_PN[pair_K], value_KN, 0.0).sum(1)
+    count_P = rows_PN.sum(1)
+    directions_P = torch.bincount(pair_K, minlength=len(pairs))
+    value_P = sum_K.new_zeros(len(pairs)).index_add(0, pair_K, sum_K) / (directions_P * count_P).clamp(min=1)
+    positive_P = torch.zeros_like(value_P)
+    if own_PN is not None:
+        positive_P = torch.where(rows_PN, own_PN, 0.0).sum(1) / count_P.clamp(min=1)
+    return [Partition(*part) for part in zip(value_P, positive_P, (count_P > 0).tolist(), strict=True)]
+
+
+def _own_logs(z_MND: Tensor, sums: PairSums, rate_P: Tensor | None) -> Tensor:
+    """Return log kappa of the true pairs in float64, shape (P, N); 0 within a modality."""
+    rows = []
     for p, (m, n) in enumerate(sums.pairs):
-        own_N = None
-        if m != n:
-            cosine_N = (z_MND[m] * z_MND[n]).sum(-1).double()
-            own_N = kernels[p].log(cosine_N) if rate_P is None else rate_P[p].double() * (cosine_N - 1)
-        result.append(_mean(parts[p], own_N, valid_PN[p], others_PN[p], positive, z_MND))
-    return result
-
-
-def _mean(
-    logs: list[Tensor],
-    own_N: Tensor | None,
-    valid_N: Tensor,
-    others_N: Tensor,
-    positive: PartitionPositive,
-    like: Tensor,
-) -> Partition:
-    rows_N = valid_N if own_N is not None and positive == "included" else valid_N & (others_N > 0)
-    count = int(rows_N.sum())
-    if count == 0:
-        zero = like.sum().double() * 0.0
-        return Partition(zero, zero, False)
-    if own_N is None:
-        (log_N,) = logs
-        value = torch.where(rows_N, log_N - torch.log(others_N.clamp(min=1)), 0.0).sum() / count
-        return Partition(value, value.new_zeros(()), True)
-    total = own_N.new_zeros(())
-    for log_N in logs:
-        sum_N = torch.logaddexp(log_N, own_N) if positive == "included" else log_N
-        total = total + torch.where(rows_N, sum_N, 0.0).sum()
-    mean_own = torch.where(valid_N, own_N, 0.0).sum() / int(valid_N.sum())
-    return Partition(total / (2 * count), mean_own, True)
+        if m == n:
+            rows.append(z_MND.new_zeros(z_MND.shape[1], dtype=torch.float64))
+            continue
+        cosine_N = (z_MND[m] * z_MND[n]).sum(-1).double()
+        rows.append(sums.kernels[p].log(cosine_N) if rate_P is None else rate_P[p].double() * (cosine_N - 1))
+    return torch.stack(rows)
 
 
 def _rates(kernel: Kernel, temperatures: Sequence[Tensor | float], like: Tensor) -> Tensor | None:

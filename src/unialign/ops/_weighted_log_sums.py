@@ -27,6 +27,7 @@ from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._log_sums import RunningLogSums, ShiftedLogSums, masked_logsumexp
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle, tile_view, upper_triangle
+from unialign.ops._weighted_block import WeightedBlock, fits_block
 
 # Exponentials of logits in [-_SPAN, _SPAN / 2], summed over a million rows, are in float32's range (e^-87 to e^88).
 _SPAN = 80.0
@@ -78,25 +79,23 @@ def weighted_log_sums(
         z_MND: unit rows; rows of absent modalities may have any finite values.
         rate_P: rates of log kappa = rate (cos - 1), equal to those of the kernels. The result is differentiable with
             respect to them; each process gets the gradient over all items.
-        side: rows of a tile; the result does not depend on this value.
+        side: rows of a tile; the result does not depend on this value. By default, small batches are one block.
     """
     if current_backend() == "reference":
         return _reference(z_MND, sums, rate_P)
-    if side is None:
-        side = SIDE if z_MND.device.type == "cpu" else _SIDE_GPU
     value_KN: Tensor = _WeightedLogSums.apply(z_MND, rate_P, sums, side)  # type: ignore[no-untyped-call]
     return value_KN
 
 
 class _WeightedLogSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z_MND: Tensor, rate_P: Tensor | None, sums: PairSums, side: int) -> Tensor:
-        tiles = _Tiles(z_MND, sums, side)
+    def forward(ctx: Any, z_MND: Tensor, rate_P: Tensor | None, sums: PairSums, side: int | None) -> Tensor:
+        tiles = _logits_of(z_MND, sums, side)
         log_KR = tiles.log_sums()
         log_KN = _gather(log_KR, sums.selection)
         slope_KN = log_KN[:0]
         if ctx.needs_input_grad[1]:
-            slope_KN = _gather(tiles.mean_logits(log_KN), sums.selection)
+            slope_KN = _gather(_logits_of(z_MND, sums, side).mean_logits(log_KN), sums.selection)
         ctx.save_for_backward(z_MND, rate_P, log_KN, slope_KN)
         ctx.rest = sums, side
         return log_KN
@@ -108,7 +107,7 @@ class _WeightedLogSums(torch.autograd.Function):
         with torch.no_grad():
             empty_KN = log_KN == -torch.inf
             g_KN = torch.where(empty_KN, 0.0, g_KN)
-            by_z = _Tiles(z_MND, sums, side).gradient(log_KN, g_KN)
+            by_z = _logits_of(z_MND, sums, side).gradient(log_KN, g_KN)
             by_rate = None
             if ctx.needs_input_grad[1]:
                 by_rate = torch.zeros_like(rate_P, dtype=torch.float64)
@@ -117,6 +116,13 @@ class _WeightedLogSums(torch.autograd.Function):
                 by_rate = by_rate.to(rate_P.dtype)
         parts = (None if part is None else first_order_only(part, z_MND, g_KN) for part in (by_z, by_rate))
         return (*parts, None, None)
+
+
+def _logits_of(z_MND: Tensor, sums: PairSums, side: int | None) -> "_Tiles | WeightedBlock":
+    """Return the logits of one pass, which overwrites them."""
+    if side is None and fits_block(z_MND, sums):
+        return WeightedBlock(z_MND, sums)
+    return _Tiles(z_MND, sums, side or (SIDE if z_MND.device.type == "cpu" else _SIDE_GPU))
 
 
 class _Tile(NamedTuple):
