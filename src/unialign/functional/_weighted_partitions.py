@@ -18,8 +18,8 @@ PartitionPositive = Literal["included", "excluded"]
 
 
 class Partition(NamedTuple):
-    """Mean of the log-partitions of a pair of modalities and mean log kappa of its true pairs (0 if they are excluded, and
-    within a modality), in float64, and whether the mean is over any item.
+    """Mean of the log-partitions of a pair of modalities and mean log kappa of its true pairs (0 within a modality, and if
+    they are excluded), in float64, and whether the mean is over any item.
     """
 
     value: Tensor
