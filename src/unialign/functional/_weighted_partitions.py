@@ -18,8 +18,12 @@ PartitionPositive = Literal["included", "excluded"]
 
 
 class Partition(NamedTuple):
-    """Mean of the log-partitions of a pair of modalities and mean log kappa of its true pairs (0 within a modality, and if
-    they are excluded), in float64, and whether the mean is over any item.
+    """Partition of a pair of modalities, in float64.
+
+    Attributes:
+        value: mean of the log-partitions.
+        positive: mean log kappa of the true pairs; 0 within a modality, and if the true pairs are excluded.
+        defined: whether the mean is over any item.
     """
 
     value: Tensor
