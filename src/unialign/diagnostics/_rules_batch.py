@@ -34,8 +34,8 @@ _SIMILAR = RuleTable(
              "If similar items should stay close, reduce the weight of similar negatives with the option "
              "similarity_scale of UniAlign, InfoNCE and Sigmoid. With scales from {least:.1f} to {most:.1f}, close "
              "negatives keep between a half and a twentieth of their weight. Compare some of them and 0 on a "
-             "validation split, as `unialign tune` does. Larger scales improve the grouping of similar items and "
-             "reduce the retrieval of single items."),
+             "validation split, as `unialign tune` does. Larger scales group similar items better, at the "
+             "cost of retrieval."),
     ),
 )  # fmt: skip
 
