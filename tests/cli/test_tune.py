@@ -63,7 +63,7 @@ def test_a_comparison_gives_every_objective_the_same_number_of_trials(here: Path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tune", "store", "--metric", "recal@1"], "did you mean 'recall@1'"),
+        (["tune", "store", "--metric", "recall1"], "did you mean 'recall@1'"),
         (["tune", "store", "--metric", "zeta"], "better direction"),
         (["tune", "store", "--trials", "0"], "trials must be an integer of at least 1"),
         (["tune", "store", "--objectives", "gramm"], "did you mean 'gram'"),

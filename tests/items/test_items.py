@@ -178,7 +178,8 @@ def test_many_records_name_the_first_of_two_equal_ids() -> None:
 def test_invalid_arguments_are_named(items: Items) -> None:
     with pytest.raises(ConfigError, match="unknown kind of the modality 'text', 'picture'"):
         Items.from_records(RECORDS, kinds={"text": "picture"})  # type: ignore[dict-item]
-    with pytest.raises(ConfigError, match="kinds contains 'imag', which does not occur in any record; did you mean 'image'"):
+    message = "kinds contains 'imag', which does not occur in any record; did you mean 'image'"
+    with pytest.raises(ConfigError, match=message):
         Items.from_records(RECORDS, kinds={"imag": "image"})
     with pytest.raises(ConfigError, match=r"records must be mappings.*record 0 is of type str"):
         Items.from_records("cat")

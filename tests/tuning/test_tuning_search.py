@@ -145,7 +145,7 @@ def test_a_search_by_optuna_continues_with_the_same_proposals(folder: Path, tmp_
 
 def test_errors_name_the_cause(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'recall@1'"):
-        ua.tune(folder / "store", small_search(metric=("recal@1",)), out=tmp_path / "a")
+        ua.tune(folder / "store", small_search(metric=("recall1",)), out=tmp_path / "a")
     with pytest.raises(DataError, match="'label_map' is undefined"):
         ua.tune(small_store(labels=False), small_search(metric=("label_map",)), out=tmp_path / "b")
     # Without trials, the folder may be used for another search.
