@@ -1,8 +1,8 @@
 """Run objectives inside `torch.compile`: a custom operator evaluates a whole call without a graph break.
 
 The operator computes total, terms and gradients in eager mode. A compiled call returns the terms of a complete batch:
-terms that are undefined for the given batch are 0, whereas eager mode omits them. Calls with `negatives`, a `queue`,
-`similarity` or a process group are not traced and cause a graph break.
+terms that are undefined for the given batch are 0, whereas eager mode omits them. Calls with `negatives`, a `queue` or
+a process group are not traced and cause a graph break.
 """
 
 import sys
@@ -35,14 +35,13 @@ class TracedCall(NamedTuple):
 
 
 def traced_call(objective: Any, embeddings: Any, options: Mapping[str, Any]) -> TracedCall | None:
-    present, ids = options["present"] or {}, options["ids"]
-    untraced = ("negatives", "queue", "similarity")
-    plain = all(options[name] is None for name in untraced) and options["group"] in ("auto", None)
-    if not plain or not isinstance(embeddings, Mapping) or not isinstance(present, Mapping) or len(embeddings) == 0:
+    present, ids, features = options["present"] or {}, options["ids"], options["similarity"] or {}
+    plain = options["negatives"] is None and options["queue"] is None and options["group"] in ("auto", None)
+    if not plain or not all(isinstance(rows, Mapping) for rows in (embeddings, present, features)) or not embeddings:
         return None
     given = [name for name in _NUMBERS if options[name] is not None]
     numbers = [_as_tensor(options[name]) for name in given]
-    for x in [*embeddings.values(), *present.values(), *numbers, *([] if ids is None else [ids])]:
+    for x in [*embeddings.values(), *present.values(), *features.values(), *numbers, *([] if ids is None else [ids])]:
         if not isinstance(x, Tensor):
             return None
     for module in objective.modules():
@@ -54,9 +53,10 @@ def traced_call(objective: Any, embeddings: Any, options: Mapping[str, Any]) -> 
         inputs,
         list(objective.buffers()),
         list(present.values()),
+        list(features.values()),
         ids,
         objective.graph_number,
-        _LIST.join([_NAME.join(names) for names in (embeddings, present, given, terms)]),
+        _LIST.join([_NAME.join(names) for names in (embeddings, present, features, given, terms)]),
         options["zero_rows"],
         options["group"] is None,
         [torch.is_grad_enabled() and x.requires_grad for x in inputs],
@@ -72,7 +72,7 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _constant_in_graphs(function: Callable[..., T]) -> Callable[..., T]:
-    """No mark is needed if torch's compiler is not loaded."""
+    """Tell torch.compile to treat the result as a constant; do nothing if the compiler is not loaded."""
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.assume_constant_result(function) if loaded else function  # type: ignore[no-untyped-call]
 
@@ -90,8 +90,8 @@ def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
             rows = {name: torch.randn(8, dim, generator=generator).to(device) for name in modalities}
             # The terms of some objectives depend on whether the rows are in a narrow cone.
             cone = {name: rows_BD + 100 for name, rows_BD in rows.items()}
-            features = {"similarity": rows} if objective.needs_similarity() else {}
-            parts = [objective.compute(z, group=None, **features)[1] for z in (rows, cone)]
+            similarity = rows if objective.needs_similarity() else None
+            parts = [objective.compute(z, group=None, similarity=similarity)[1] for z in (rows, cone)]
             found = [name for terms in parts for name in terms]
             return tuple(dict.fromkeys(found))
     except UniAlignError:
@@ -109,6 +109,7 @@ def _evaluate(
     inputs: Sequence[Tensor],
     buffers: Sequence[Tensor],
     present: Sequence[Tensor],
+    features: Sequence[Tensor],
     ids: Tensor | None,
     number: int,
     names: str,
@@ -116,16 +117,17 @@ def _evaluate(
     local: bool,
     gradients: Sequence[bool],
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """`names` contains the joined names of the modalities, of those with a mask, of the values passed to the call, and
-    of the terms.
+    """`names` contains the joined names of the modalities, of those with a mask, of those with features, of the values
+    passed to the call, and of the terms.
     """
-    objective, (modalities, masked, given, terms) = find_objective(number), _split(names)
+    objective, (modalities, masked, with_features, given, terms) = find_objective(number), _split(names)
     parameters, of_buffers = (
         [f"objective.{name}" for name, _ in named]
         for named in (objective.named_parameters(), objective.named_buffers())
     )
     options: dict[str, Any] = {"ids": ids, "group": None if local else "auto", "zero_rows": zero_rows}
     options["present"] = dict(zip(masked, present, strict=True)) or None
+    options["similarity"] = dict(zip(with_features, features, strict=True)) or None
 
     def run() -> Result:
         leaves = [x.detach().requires_grad_(needed) for x, needed in zip(inputs, gradients, strict=True)]
@@ -153,6 +155,7 @@ def _fake(
     inputs: Sequence[Tensor],
     buffers: Sequence[Tensor],
     present: Sequence[Tensor],
+    features: Sequence[Tensor],
     ids: Tensor | None,
     number: int,
     names: str,
@@ -160,7 +163,7 @@ def _fake(
     local: bool,
     gradients: Sequence[bool],
 ) -> Result:
-    modalities, _, _, terms = _split(names)
+    modalities, *_, terms = _split(names)
     embedded = inputs[: len(modalities)]
     total = embedded[0].new_empty((), dtype=_dtype(embedded))
     wanted = [x for x, needed in zip(inputs, gradients, strict=True) if needed]
@@ -168,7 +171,7 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Result) -> None:
-    ctx.gradients, ctx.sizes = inputs[-1], (len(inputs[1]), len(inputs[2]))
+    ctx.gradients, ctx.sizes = inputs[-1], [len(tensors) for tensors in inputs[1:4]]
     ctx.save_for_backward(*output[2])
 
 
@@ -176,9 +179,8 @@ def _backward(ctx: Any, g: Tensor, *_: Any) -> tuple[Any, ...]:
     slopes = ctx.saved_tensors
     by_inputs = [first_order_only((slope * g).to(slope.dtype), g, *slopes, message=_FIRST_ORDER) for slope in slopes]
     by_inputs.reverse()
-    buffers, present = ctx.sizes
     of_inputs = [by_inputs.pop() if needed else None for needed in ctx.gradients]
-    return of_inputs, [None] * buffers, [None] * present, None, None, None, None, None, None
+    return of_inputs, *([None] * size for size in ctx.sizes), None, None, None, None, None, None
 
 
 _evaluate.register_autograd(_backward, setup_context=_setup_context)
