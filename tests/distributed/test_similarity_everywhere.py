@@ -69,6 +69,26 @@ def test_equals_one_process(pool: Pool, case: tuple[str, dict[str, Any]]) -> Non
             torch.testing.assert_close(joined, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_a_process_without_rows_and_a_process_without_a_modality(pool: Pool) -> None:
+    """Features of a modality that only other processes have may have any values."""
+    batch, features = draw_batch(3, 3, 6, 6), draw_features(6)
+    present = {name: torch.arange(6) < (3 if name == "m1" else 6) for name in batch}
+    case = CASES[0]
+    whole = call_here(0, None, case, [batch], [present], [None], [features])
+    batches = cut(batch, (3, 0, 3))
+    batches[1], batches[2] = {}, {name: x for name, x in batches[2].items() if name != "m1"}
+    own = cut(features, (3, 0, 3))
+    own[2]["m1"] = torch.full_like(own[2]["m1"], torch.nan)
+    parts = pool.run(call_here, case, batches, [None] * 3, [None] * 3, own, processes=3)
+    for part in parts:
+        torch.testing.assert_close(part["total"], whole["total"], rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(part["scale"], whole["scale"], rtol=1e-10, atol=1e-11)
+    for name, expected in whole["rows"].items():
+        for part, wanted in zip((parts[0], parts[2]), expected.split(3), strict=True):
+            if name in part["rows"]:
+                torch.testing.assert_close(part["rows"][name] / 3, wanted, rtol=1e-9, atol=1e-11)
+
+
 def raised_error(rank: int, group: Any, batch: Any, features: list[Any]) -> tuple[str, str]:
     try:
         create("infonce", similarity_scale=5.0).double()(batch, group=group, similarity=features[rank])

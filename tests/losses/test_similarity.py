@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 import reference
 from benchmarks.saved_bytes import saved_bytes
@@ -178,6 +179,50 @@ def test_scale_of_features_and_their_gradient() -> None:
     assert all(x.grad is None for x in scaled.values())
 
 
+@pytest.mark.parametrize("factor", [1e-290, 1e-30, 1e30, 1e300])
+def test_features_beyond_float32(factor: float) -> None:
+    z = {name: x.float() for name, x in draw_batch(23, 3, ITEMS, 6).items()}
+    features, loss = draw_features(24), UniAlign(preset="retrieval")
+    expected = loss(z, similarity=features).total
+    scaled = {name: factor * x for name, x in features.items()}
+    torch.testing.assert_close(loss(z, similarity=scaled).total, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_under_autocast(dtype: torch.dtype) -> None:
+    """The loss of half-precision rows is that of the same rows in float32."""
+    z = {name: x.to(dtype) for name, x in draw_batch(25, 3, ITEMS, 6).items()}
+    features = {name: x.to(dtype) for name, x in draw_features(26).items()}
+    whole = [{name: x.float() for name, x in rows.items()} for rows in (z, features)]
+    for loss in (UniAlign(preset="retrieval"), InfoNCE(similarity_scale=5.0), Sigmoid(similarity_scale=5.0)):
+        expected = loss(whole[0], similarity=whole[1]).total
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(loss(z, similarity=features).total, expected)
+
+
+@pytest.mark.parametrize("case", ["retrieval", "infonce", "sigmoid"])
+def test_inside_checkpointing_and_a_compiled_graph(case: str) -> None:
+    torch.compiler.reset()  # All cases share the limit on compilations.
+    z, features, objective = draw_batch(27, 3, ITEMS, 6), draw_features(28), CASES[case][0].double()
+    leaves = [x.requires_grad_() for x in z.values()]
+
+    def total(*rows: Tensor) -> Tensor:
+        return objective(dict(zip(z, rows, strict=True)), similarity=features).total
+
+    value = total(*leaves)
+    slopes = torch.autograd.grad(value, leaves, retain_graph=True)
+    assert all(map(torch.equal, torch.autograd.grad(value, leaves), slopes))
+    # Checkpointing allows only one read of each saved tensor.
+    checkpointed = checkpoint(total, *leaves, use_reentrant=False)
+    assert all(map(torch.equal, torch.autograd.grad(checkpointed, leaves), slopes))
+    compiled = torch.compile(total, backend="eager", fullgraph=True)(*leaves)
+    torch.testing.assert_close(compiled, value)
+    torch.testing.assert_close(torch.autograd.grad(compiled, leaves, create_graph=True), slopes)
+    (g,) = torch.autograd.grad(total(*leaves), leaves[0], create_graph=True)
+    with pytest.raises(ConfigError, match="second derivative"):
+        g.sum().backward()
+
+
 def test_scales_of_modalities() -> None:
     z, features = draw_batch(12, 3, ITEMS, 6), draw_features(13)
     loss = UniAlign(partition_mix=0.5, similarity_scale={"m0": 5.0, "m2": 2.0})
@@ -290,6 +335,10 @@ def test_errors() -> None:
         loss(z, similarity=features | {"m1": broken})
     with pytest.raises(ConfigError, match=r"gram does not support similarity= in a call"):
         create("gram", anchor="m0")(z, similarity=features)
+    with pytest.raises(ConfigError, match=r"similarity_scale has 'm9', which is not a modality; expected some of 'm0'"):
+        InfoNCE(similarity_scale={"m0": 5.0, "m9": 5.0})(z, similarity=features)
+    with pytest.raises(ConfigError, match=r"partition_mix below 1 does not support weighting='sum'"):
+        UniAlign(preset="joint_queries", weighting="sum")
     for scale in (-1.0, float("nan"), 1e4):
         with pytest.raises(ConfigError, match=r"similarity_scale must be a number from 0 to 1e3"):
             UniAlign(similarity_scale=scale)

@@ -18,7 +18,7 @@ _BALANCED = {
     "alignment_weight": 1.0,
     "similarity_scale": 0.0,
 }
-# Attraction apart from repulsion, and most of the repulsion across modalities.
+# Attraction apart from repulsion, which is across modalities.
 _DECOUPLED = _BALANCED | {"anchor": "all", "partition_mix": 0.0, "partition_positive": "excluded"}
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
@@ -46,6 +46,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
     # tau squared.
+    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
     # Decoupled contrastive learning (Yeh et al. 2022) over all pairs of modalities: InfoNCE without the positive in the
     # denominator. Its gradient does not vanish in small batches.
     "small_batch": _DECOUPLED,
@@ -57,7 +58,6 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     # modalities as target.
     "retrieval": _DECOUPLED
     | {"anchor": "leave_one_out", "partition_mix": 0.25, "similarity_scale": 5.0, "alignment_weight": 0.7},
-    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -41,6 +41,12 @@ def uses_similarity(scale: SimilarityScale) -> bool:
 
 def scaled_rows(batch: Batch, similarity: Mapping[str, Tensor], scale: SimilarityScale) -> dict[str, Tensor]:
     """Return the unit features of the modalities with a positive scale s, times sqrt(s / 2)."""
+    for name in scale if isinstance(scale, Mapping) else ():
+        if name not in batch.names:
+            raise ConfigError(
+                f"similarity_scale has {name!r}, which is not a modality; expected some of "
+                f"{', '.join(map(repr, batch.names))}{suggestion(name, batch.names)}"
+            )
     result = {}
     for name in batch.names:
         s = scale.get(name, 0.0) if isinstance(scale, Mapping) else scale
@@ -98,16 +104,15 @@ def _check_rows(name: Any, rows: Any, batch: Batch | None) -> Tensor:
             f"{what} has shape {tuple(rows.shape)} and dtype {rows.dtype}, but the batch has {items} items; expected a "
             f"floating-point tensor of shape {expected}"
         )
-    dtype = torch.promote_types(rows.dtype, torch.float32) if batch is None else batch.z_MBD.dtype
-    x_BW = rows.detach() if batch is None else rows.detach().to(batch.z_MBD.device)
+    # Float64 features of a float32 batch may exceed the range of float32.
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    if batch is None:
+        return rows.detach().to(dtype)
+    x_BW = rows.detach().to(batch.z_MBD.device)
+    # A modality that only other processes have is absent here.
+    present_B = batch.present_MB[batch.index(name)] if name in batch.names else batch.present_MB.new_zeros(items)
     largest_1B = largest_entries([x_BW], dtype)
-    bad_B = ~(largest_1B[0] < torch.inf)
-    used_1B = has_direction(largest_1B)
-    if batch is not None and name in batch.names:
-        present_B = batch.present_MB[batch.index(name)]
-        bad_B &= present_B
-        used_1B &= present_B
-    bad = first_bad_row(x_BW.to(dtype), bad_B)
+    bad = first_bad_row(x_BW.to(dtype), ~(largest_1B[0] < torch.inf) & present_B)
     if bad is not None:
         raise NonFiniteError(f"{what} row {bad.row} {bad.what}{bad.more}; remove this row, or mark it as absent")
-    return normalize_rows([x_BW], largest_1B, used_1B)[0]
+    return normalize_rows([x_BW], largest_1B, has_direction(largest_1B) & present_B)[0].to(batch.z_MBD.dtype)

@@ -74,8 +74,8 @@ class UniAlign(Objective):
             for kernel and distance. `"auto"` sets beta for each batch from the largest mean cosine between different
             items of a modality: 1 if it is at most 0.25, 0 if it is at least 0.5, and linear between, so that encoders
             with random weights, whose outputs are in a narrow cone, do not collapse. Beta is a constant in the backward
-            pass. By default `"auto"` in the preset `adaptive` if the other options support values below 1, and 1
-            otherwise.
+            pass. By default that of the preset, but the `"auto"` of `adaptive` is 1 if the other options do not support
+            values below 1.
         partition_positive: whether the sums over k of `partition_mix` contain the true pair. With `excluded`,
             attraction does not depend on repulsion, as in decoupled contrastive learning (Yeh et al. 2022).
         similarity_scale: s of the weights w_ij = exp(-s max(0, cos(x_i, x_j))) of the negatives in the sums of both
@@ -149,10 +149,12 @@ class UniAlign(Objective):
         self.centroid_temperature = centroid_temperature
         self.volume_weight: float = choose("volume_weight", volume_weight)
         self.volume_eps = volume_eps
-        self.partition_mix: float | Literal["auto"] = 1.0 if partition_mix is None else partition_mix
+        mix = choose("partition_mix", partition_mix)
+        by_support = partition_mix is None and mix == "auto"
+        self.partition_mix: float | Literal["auto"] = 1.0 if by_support else mix
         check_unialign(self.get_config())
-        if partition_mix is None and supports_mix(self.get_config()):
-            self.partition_mix = defaults["partition_mix"]
+        if by_support and supports_mix(self.get_config()):
+            self.partition_mix = mix
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         inputs = inputs_of(batch)
