@@ -284,7 +284,7 @@ def test_intervals_are_within_the_range_of_the_scores():
             assert all(low - high <= pair.low <= pair.high <= high - low for pair in ranking.differences)
     first = rank_models(table([[0.05, 0.9], [-0.2, 0.1]])).models[0]
     assert first.low < 0
-    with pytest.raises(DataError, match=r"finite numbers of at most 1e\+100"):
+    with pytest.raises(DataError, match=r"finite, with absolute values of at most 1e\+100"):
         rank_models(table([[1.7e308] * 2, [1, 2]]))
     with pytest.raises(DataError, match=r"queries\['t0'\] must be finite"):
         table([[0.5], [0.5]], {"t0": np.array([[0.5, 0.5], [np.nan, 0.5]])})

@@ -157,7 +157,7 @@ def test_the_fingerprint_depends_on_everything_but_the_root(items: Items) -> Non
         ({"image": "../x.png"}, r"\.\./x\.png is outside of"),
         ({"image": "http://a.b/c.png"}, "is a URL; download the file first"),
         ({"image": {"path": "a.mp4", "span": [3, 2]}}, "record 2: the cell of 'image' is not valid.*start < end"),
-        ({"image": {"file": "a"}}, "record 2: the cell of 'image' is not valid: a cell must have one of"),
+        ({"image": {"file": "a"}}, "record 2: the cell of 'image' is not valid: a cell must have exactly one of"),
         ({"group": 1.5}, r"record 2: group is 1\.5, expected a string or an integer"),
         ({"split": "dev"}, "record 2: split is 'dev', expected one of 'train', 'val', 'test' or null"),
     ],

@@ -44,7 +44,7 @@ def _with_old(values: dict[str, object]) -> dict[str, object]:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "old_file", nargs="?", metavar="OLD", help="file or store with the index, embedded with the old model"
+        "old_file", nargs="?", metavar="OLD", help="file or store with the whole index, as embeddings by the old model"
     )
     parser.add_argument(
         "new_file", nargs="?", metavar="NEW", help="file with embeddings of the sampled items by the new model"

@@ -76,7 +76,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["any"],
         metavar="MODALITY",
-        help="modalities to search in, or any or best (default: any)",
+        help="modalities to search, `any` (default: compare with the mean of an item's rows) or `best` (its best row)",
     )
     group.add_argument(
         "--where", metavar="FILTER", help="filter, such as \"label = 'car' and has(audio) and price < 5\""

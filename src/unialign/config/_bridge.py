@@ -13,7 +13,7 @@ class BridgeConfig(Config):
 
     kind: ClassVar[str] = "bridge"
 
-    old: str = setting(REQUIRED, "file or store with the index, embedded with the old model")
+    old: str = setting(REQUIRED, "file or store with the whole index, as embeddings by the old model")
     new: str | None = setting(None, "file with embeddings of the sampled items by the new model")
     pairs: str | None = setting(
         None, "file with the row numbers or ids of the sampled items, .npy or one per line (default: ids of both files)"

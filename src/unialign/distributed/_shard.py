@@ -23,7 +23,7 @@ _NO_SECOND_DERIVATIVE = (
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Row ranges of the processes in a batch. Methods that communicate return tensors without gradient."""
+    """Row ranges of the processes in a batch. Gathered and summed tensors carry no gradient."""
 
     sizes: tuple[int, ...]
     rank: int

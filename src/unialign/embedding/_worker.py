@@ -75,8 +75,11 @@ class Crashed:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a worker; `arguments` are the id of the main process, and descriptors of tasks, results, status and
-    arenas.
+    """Run a worker.
+
+    Args:
+        arguments: process id of the main process, followed by the file descriptors of the task pipe, the result pipe,
+            the status board and the arenas.
     """
     parent, tasks, results, status, *arenas = map(int, arguments)
     _end_with(parent)

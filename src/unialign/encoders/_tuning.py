@@ -174,7 +174,7 @@ def _record(module: nn.Module) -> _Tuned:
     named = [(plain_name(name), parameter) for name, parameter in module.named_parameters() if ".lora_" not in name]
     trainable = frozenset(name for name, parameter in named if parameter.requires_grad)
     before: _Tuned | None = getattr(module, RECORD, None)
-    # `requires_grad` was set by the last call, or by the caller since then.
+    # The last call may have frozen some of these parameters, and the caller may have unfrozen others since then.
     return _Tuned(trainable) if before is None else replace(before, trainable=before.trainable | trainable)
 
 

@@ -50,13 +50,14 @@ class ScoreTable:
             raise DataError(f"scores_MT must have shape {expected}, got {self.scores_MT.shape}")
         if not (np.abs(self.scores_MT) <= _MAX_SCORE).all():
             raise DataError(
-                f"scores_MT must be finite numbers of at most {_MAX_SCORE:.0e}; remove or correct the others"
+                f"scores_MT must be finite, with absolute values of at most {_MAX_SCORE:.0e}; remove or correct the "
+                f"others"
             )
         for task, scores_MQ in self.queries.items():
             if task not in self.tasks or scores_MQ.ndim != 2 or len(scores_MQ) != len(self.models):
                 raise DataError(f"queries[{task!r}] must be a task with one row per model")
             if not (np.abs(scores_MQ) <= _MAX_SCORE).all():
-                raise DataError(f"queries[{task!r}] must be finite numbers of at most {_MAX_SCORE:.0e}")
+                raise DataError(f"queries[{task!r}] must be finite, with absolute values of at most {_MAX_SCORE:.0e}")
 
     @property
     def has_queries(self) -> bool:

@@ -85,7 +85,7 @@ class Cell:
             raise DataError(f"a cell must be an object such as {{'path': 'a.png'}}, got {value!r:.80}")
         allowed = [names for source, names in _FIELDS.items() if source in value]
         if len(allowed) != 1:
-            raise DataError(f"a cell must have one of {', '.join(_FIELDS)}, got {_names(value)}")
+            raise DataError(f"a cell must have exactly one of {', '.join(_FIELDS)}, got {_names(value)}")
         if kind not in ("text", "array") and "value" in value:
             raise DataError(f"a cell of kind {kind!r} must refer to a file, got the value {value['value']!r:.60}")
         unknown = value.keys() - allowed[0]

@@ -189,4 +189,4 @@ def _value(scalar: Any) -> TableValue:
         return np.array([value])
     if value is None or isinstance(value, bytes | str | TableFile):
         return value
-    raise MediaError("wrong-shape", f"expected bytes, a text or numbers, found a value of type {type(value).__name__}")
+    raise MediaError("wrong-shape", f"expected bytes, a string or numbers, got a value of type {type(value).__name__}")

@@ -155,7 +155,7 @@ def _extrapolated(
     columns_p3 = np.stack([np.ones_like(p_p), np.log(p_p / target), k_p**-0.5 - K**-0.5], axis=1)
     priors = np.diag([0, constants.slope_weight, constants.small_weight])[1:]
     system = np.vstack([columns_p3 * root_p[:, None], priors])
-    solution_p = np.linalg.pinv(system)[0]  # weight of each equation in the estimate of a
+    solution_p = np.linalg.pinv(system)[0]  # weight of each equation in the estimate of the intercept a
     usual = float(solution_p[-2:] @ (priors @ np.array([0, constants.slope, constants.small])))
     chance_p = np.minimum(width * p_p, 0.999)
     mean_p = (values_pQ.mean(1) - chance_p) / (1 - chance_p)

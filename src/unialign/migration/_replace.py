@@ -39,8 +39,8 @@ Array = NDArray[Any]
 
 # Maximum number of queries that are ranked; more queries do not narrow the interval.
 _MOST_QUERIES = 2000
-# Up to this number of items, a query is compared with each item by a map that was fitted without both. The maps of more
-# items hardly depend on a single item.
+# Up to this number of items, each query is compared with each item by a map that was fitted without either of them.
+# With more items, the map hardly depends on a single one.
 _PAIRED = 4000
 
 

@@ -94,8 +94,9 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
     if region.order == "F":
         if region.bytes > _MAX_COLUMN_ORDER:
             raise DataError(
-                f"{where} is a compressed array of {region.bytes} bytes in column-major order; save "
-                "numpy.ascontiguousarray(x), or use numpy.savez instead of savez_compressed"
+                f"{where} is a compressed array in column-major order with {region.bytes:,} bytes, but at most "
+                f"{_MAX_COLUMN_ORDER:,} can be read; save numpy.ascontiguousarray(x), or use numpy.savez instead of "
+                f"savez_compressed"
             )
         yield np.ascontiguousarray(_load(region, member, where))
         return

@@ -84,4 +84,4 @@ def _floats(rows: list[list[str]], path: Path, first: int) -> Array:
     try:
         return np.array(rows, np.float64).astype(np.float32)
     except ValueError as error:
-        raise DataError(f"{path}, after line {first}: {error}; write the file again") from None
+        raise DataError(f"{path}, in line {first} or a later line: {error}; write the file again") from None
