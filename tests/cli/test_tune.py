@@ -23,7 +23,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_prints_trials_and_answer_and_repeats_from_its_configuration(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = ["--trials", "4", "--objectives", "gcca", "ridge", "--top", "1", "--metric", "recall@1,label_map", "--seeds", "1"]
+    search = [
+        "--trials",
+        "4",
+        "--objectives",
+        "gcca",
+        "ridge",
+        "--top",
+        "1",
+        "--metric",
+        "recall@1,label_map",
+        "--seeds",
+        "1",
+    ]
     command = ["tune", "store", *search, *FIXED, "--resamples", "400", "--workers", "1"]
     assert main([*command, "--out", "one"]) == 0
     said = capsys.readouterr().out
