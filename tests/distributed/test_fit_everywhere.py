@@ -20,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "unialign, linear heads": {"objective": "unialign", "head": "linear", "objective_options": {"anchor": "image"}},
     "sigmoid, learned scale and bias": {"objective": "sigmoid", "modalities": ("image", "text")},
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
+    "features weight the negatives": {"objective": "unialign", "objective_options": {"preset": "retrieval"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
 # These cases have no missing rows, since the gradient of a row without negatives is only rounding error, but AdamW
