@@ -50,7 +50,8 @@ def test_a_model_of_another_kind_is_kept(tmp_path: Path, held: str) -> None:
     SAVE[held](tmp_path)
     before = contents(tmp_path)
     for kind in SAVE.keys() - {held}:
-        with pytest.raises(CheckpointError, match=f"holds a {held}, which is not overwritten; save the {kind} in another folder"):
+        message = f"holds a {held}, which is not overwritten; save the {kind} in another folder"
+        with pytest.raises(CheckpointError, match=message):
             SAVE[kind](tmp_path)
     assert contents(tmp_path) == before
     SAVE[held](tmp_path)
