@@ -9,7 +9,7 @@ import pytest
 
 import unialign as ua
 from unialign.errors import ConfigError
-from unialign.index._approximate import Approximate
+from unialign.index._approximate import Approximate, _smallest_effort
 
 pytest.importorskip("faiss")
 
@@ -140,3 +140,21 @@ def test_parameters_of_a_search_do_not_change_the_shared_index(folder: Path) -> 
         wide = built.candidates(query, 10, effort=10_000)
         built.candidates(query, 10, effort=1)
         np.testing.assert_array_equal(built.candidates(query, 10, effort=10_000)[0], wide[0])
+
+
+@pytest.mark.parametrize("needed", [1, 3, 16, 17, 40, 100, 2000])
+def test_smallest_effort(needed: int) -> None:
+    """The effort is at most an eighth above the smallest one with the target recall."""
+    calls = []
+
+    def recall_of(effort: int) -> float:
+        calls.append(effort)
+        return min(1.0, effort / needed)
+
+    effort, measured = _smallest_effort(recall_of, 1.0, first=1, most=1000)
+    if needed > 1000:
+        assert (effort, measured) == (1000, 0.5)
+    else:
+        assert needed <= effort <= 1.15 * needed + 1
+        assert measured == 1.0
+    assert len(calls) <= 16

@@ -9,6 +9,7 @@ Shapes: `N` covered items, `Q` queries, `D` dimension, `C` candidates.
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -174,8 +175,9 @@ def build_approximate(
     queries_QD, modality_Q = _queries(snapshot, calibration, rng)
     nearest = [set(map(tuple, at_N2[rows].tolist())) for rows in _nearest(queries_QD, z_ND, 10)]
     most = len(z_ND) if kind == "hnsw" else built.nlist
-    effort, measured = info.effort, 0.0
-    while True:
+
+    def recall_of(effort: int) -> float:
+        """Return the recall of the modality of queries with the lowest recall."""
         close = found.candidates(queries_QD.astype(np.float32), 10, effort=effort)
         found_Q = np.array(
             [
@@ -183,12 +185,25 @@ def build_approximate(
                 for true, got in zip(nearest, close, strict=True)
             ]
         )
-        measured = min(float(found_Q[modality_Q == number].mean()) for number in np.unique(modality_Q))
-        if measured >= recall or effort >= most:
-            break
-        effort = min(2 * effort, most)
+        return min(float(found_Q[modality_Q == number].mean()) for number in np.unique(modality_Q))
+
+    effort, measured = _smallest_effort(recall_of, recall, first=info.effort, most=most)
     seconds = time.perf_counter() - started
     return Approximate(ApproximateInfo(kind, target, measured, effort, parts, calibration_id, seconds), built, at_N2)
+
+
+def _smallest_effort(recall_of: Callable[[int], float], target: float, *, first: int, most: int) -> tuple[int, float]:
+    """Return the effort with the target recall, within an eighth, and its recall; `most` if none has it."""
+    low, effort = 0, min(first, most)
+    while (measured := recall_of(effort)) < target and effort < most:
+        low, effort = effort, min(2 * effort, most)
+    while low > 0 and effort - low > max(1, effort // 8):
+        middle = (low + effort) // 2
+        if (between := recall_of(middle)) >= target:
+            effort, measured = middle, between
+        else:
+            low = middle
+    return effort, measured
 
 
 def _nearest(queries_QD: NDArray[np.float64], z_ND: NDArray[np.float32], k: int) -> NDArray[np.int64]:
