@@ -367,7 +367,7 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
         entries = {
             key: replace(entry, train=entry.train.override({"epochs": min(epochs, entry.train.epochs), **quick}))
             for key, entry in whole.entries.items()
-            if key not in ("kernel_gcca", "ridge")
+            if key not in ("kernel_gcca", "ridge", "unialign_preset")
         }
         monkeypatch.setattr(experiments, "recipe", lambda name: replace(whole, entries=entries, resamples=600))
     assert main(demo) == 0
