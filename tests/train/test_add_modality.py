@@ -386,7 +386,7 @@ def test_a_modality_is_added_to_an_extended_space(tmp_path: Path) -> None:
     assert all(np.array_equal(new[key], old[key]) for key in old)
     assert len(new) > len(old)
     card = (tmp_path / "third" / "space" / "README.md").read_text("utf-8")
-    assert "only depth was trained as described above" in card
+    assert "Only depth of this space was trained as described above" in card
     assert "- audio only with `infonce` on `added` (fingerprint `" in card
     assert "- image, text with `infonce` on `added` (fingerprint `" in card
     assert card.index("- audio only") < card.index("- image, text")
