@@ -49,7 +49,7 @@ def test_invalid_cells_raise_an_error_that_names_the_field() -> None:
     for kind, value, part in [
         ("image", "a.png", "must be an object"),
         ("image", {}, "must have exactly one of value, path, array, table, got no field"),
-        ("image", {"path": "a", "table": "b"}, "must have one of"),
+        ("image", {"path": "a", "table": "b"}, "must have exactly one of"),
         ("image", {"path": "/a.png"}, "'path' of a cell must be a path relative to the root"),
         ("image", {"path": ""}, "'path'"),
         ("image", {"path": "a\0b"}, "'path'"),
