@@ -36,7 +36,10 @@ def test_errors(space: ua.Space, capsys: pytest.CaptureFixture[str]) -> None:
         (["space", "--encoders"], "the space has no encoders"),
         (["space", "--format", "tensorrt"], "tensorrt"),
         (["nowhere"], "nowhere"),
-        (["space", "--format", "torch", "--out", "space"], "space holds README.md, which is not from an earlier export"),
+        (
+            ["space", "--format", "torch", "--out", "space"],
+            "space holds README.md, which is not from an earlier export",
+        ),
     ):
         assert main(["export", *words]) == 2
         assert message in capsys.readouterr().err
