@@ -92,11 +92,13 @@ def table(results: dict[str, Any]) -> str:
             ratios = [f"{row['time_ratio'][name]:.2f}" for row in rows]
             lines.append(f"| {name} | {' | '.join(ratios)} |")
     largest = max((row for row in rows if row["modalities"] == 2), key=lambda row: row["items"])
+    features = 2 * 4 * largest["items"] * results["width"] / 2**20  # two modalities of float32
     shown = (BASELINE, "`joint_queries`", "`retrieval`")
     sizes = ", ".join(f"{name} {largest['saved_bytes'][name] / 2**20:.0f} MiB" for name in shown)
     note = (
         f"Forward and backward pass on one thread, D = {results['dim']}, features of width {results['width']}. Kept "
-        f"for the backward pass at B = {largest['items']:,} and M = 2: {sizes}."
+        f"for the backward pass at B = {largest['items']:,} and M = 2: {sizes}; and {features:.0f} MiB of features "
+        "with a `similarity_scale`."
     )
     return "\n".join([*lines, "", note, "", ""])
 
