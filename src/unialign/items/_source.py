@@ -38,6 +38,6 @@ def with_source(items: Items, source: str, *, shared_ids: bool) -> Items:
 
 
 def _prefixed(texts_N: NDArray[np.str_], source: str) -> NDArray[np.str_]:
-    """Prefix texts with the source; an empty text means that there is no value, and stays empty."""
+    """Prefix texts with the source; an empty text, which stands for a missing value, stays empty."""
     texts = [text and f"{source}:{text}" for text in texts_N.tolist()]
     return np.array(texts, dtype=StringDType())

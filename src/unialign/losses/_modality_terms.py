@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
-    """Pairs with the anchor; all pairs for `"all"` and `"leave_one_out"`."""
+    """Return the pairs with the anchor; all pairs for `"all"` and `"leave_one_out"`."""
     modalities = range(len(batch.names))
     if anchor in ("all", "leave_one_out"):
         return [(m, n) for m in modalities for n in modalities if m < n]

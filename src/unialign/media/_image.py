@@ -18,8 +18,8 @@ from unialign.media._limits import MediaLimits
 
 __all__ = ["FORMATS", "check_pixels", "decode_image", "decode_pil", "image_pixels"]
 
-# Formats that Pillow may open. For others, such as EPS, Pillow starts another program, or there is no fixed size in
-# pixels.
+# Formats that Pillow is allowed to open. Other formats, such as EPS, would start another program or have no fixed size
+# in pixels.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _ORIENTATION = 0x0112
 # Maximum number of pixels that are converted at once.

@@ -32,6 +32,7 @@ from unialign.ops._logits import (
     KernelLogits as KernelLogits,
     TupleCosineLogits as TupleCosineLogits,
 )
+from unialign.ops._pair_sums import PairSums as PairSums
 from unialign.ops._prepared import (
     Candidates as Candidates,
     product_error as product_error,
@@ -70,6 +71,6 @@ from unialign.ops._unit_vectors import (
     query_and_gallery as query_and_gallery,
     unit_rows as unit_rows,
 )
-from unialign.ops._weighted_log_sums import PairSums as PairSums, weighted_log_sums as weighted_log_sums
+from unialign.ops._weighted_log_sums import weighted_log_sums as weighted_log_sums
 
 __all__ = ["Backend", "select_items", "select_rows", "use_backend"]

@@ -6,19 +6,16 @@ Shapes: `M` modalities, `N` items, `D` dimension, `P` pairs of modalities, `C` p
 directions.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from unialign.ops._weighted_log_sums import PairSums
+from unialign.ops._pair_sums import PairSums
 
 # Maximum number of logits, P N^2, of a CPU and of a GPU.
 _LOGITS_CPU, _LOGITS_GPU = 2**18, 2**26
 
 
-def fits_block(z_MND: Tensor, sums: "PairSums") -> bool:
+def fits_block(z_MND: Tensor, sums: PairSums) -> bool:
     largest = _LOGITS_CPU if z_MND.device.type == "cpu" else _LOGITS_GPU
     whole = sums.selection.local_R is None and all(kernel.rate is not None for kernel in sums.kernels)
     return whole and len(sums.pairs) * z_MND.shape[1] ** 2 <= largest
@@ -27,7 +24,7 @@ def fits_block(z_MND: Tensor, sums: "PairSums") -> bool:
 class WeightedBlock:
     """Logits of all pairs, up to the constant `rate` of each pair."""
 
-    def __init__(self, z_MND: Tensor, sums: "PairSums") -> None:
+    def __init__(self, z_MND: Tensor, sums: PairSums) -> None:
         self.z_MND, self.sums = z_MND, sums
         self.query_P, self.key_P = (torch.tensor(side, device=z_MND.device) for side in zip(*sums.pairs, strict=True))
         self.between = [p for p, (m, n) in enumerate(sums.pairs) if m != n]

@@ -14,8 +14,7 @@ Shapes: `M` modalities, `N` selected items, `R` local items, `D` dimension, `P` 
 rows and `J` columns of a tile.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +22,8 @@ from torch import Tensor
 
 from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend
-from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._log_sums import RunningLogSums, ShiftedLogSums, masked_logsumexp
+from unialign.ops._pair_sums import PairSums
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle, tile_view, upper_triangle
 from unialign.ops._weighted_block import WeightedBlock, fits_block
@@ -33,41 +32,6 @@ from unialign.ops._weighted_block import WeightedBlock, fits_block
 _SPAN = 80.0
 # On a GPU, larger tiles hide the cost of launching kernels.
 _SIDE_GPU = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class PairSums:
-    """Pairs of modalities to sum over.
-
-    Attributes:
-        pairs: two modalities, or a modality twice for a sum within it.
-        kernels: the kernel of each pair.
-        features: (N, W) unit rows of each modality times sqrt(s / 2), so that half of log w is minus their inner
-            product if that is positive; None for weights of 1.
-        valid_PN: items with both modalities of each pair; None if all items have all modalities.
-        selection: the N items.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    kernels: tuple[KernelFunction, ...]
-    features: tuple[Tensor | None, ...]
-    valid_PN: Tensor | None
-    selection: RowSelection
-
-    @property
-    def directions(self) -> list[tuple[int, int, int]]:
-        """Pair, modality of the queries, and modality of the keys of each direction."""
-        return [
-            (p, *direction)
-            for p, (m, n) in enumerate(self.pairs)
-            for direction in ([(m, m)] if m == n else [(m, n), (n, m)])
-        ]
-
-    def lowest(self, p: int) -> float:
-        """Lower bound of log(w kappa)."""
-        # Rows have the length sqrt(s / 2), or 0.
-        longest = [float((x_NW * x_NW).sum(1).max()) for x_NW in _present(self.features, self.pairs[p]) if len(x_NW)]
-        return self.kernels[p].lowest - sum(longest)
 
 
 def weighted_log_sums(
@@ -310,17 +274,10 @@ def _reference(z_MND: Tensor, sums: PairSums, rate_P: Tensor | None) -> Tensor:
     for p, query, key in sums.directions:
         cosine_NN = z_MND[query] @ z_MND[key].mT
         logk_NN = sums.kernels[p].log(cosine_NN) if rate_P is None else rate_P[p] * (cosine_NN - 1)
-        for x_NW in _present(sums.features, (query, key)):
+        for x_NW in sums.features_of(query, key):
             logk_NN = logk_NN - (x_NW @ x_NW.mT).clamp(min=0)
         hidden_NN = masked_NN
         if sums.valid_PN is not None:
             hidden_NN = hidden_NN | ~(sums.valid_PN[p][:, None] & sums.valid_PN[p])
         logs.append(masked_logsumexp(logk_NN.double(), hidden_NN))
     return torch.stack(logs)
-
-
-def _present(features: Sequence[Tensor | None], modalities: tuple[int, int]) -> Iterator[Tensor]:
-    for m in modalities:
-        x_NW = features[m]
-        if x_NW is not None:
-            yield x_NW

@@ -1,7 +1,7 @@
 """Proposals of optuna's tree-structured Parzen estimator, without a study on disk.
 
-Every proposal is made by a new study with the trials so far, in the order of their numbers, and with a seed of its own.
-A proposal therefore does not depend on interruptions or on the order in which parallel trials end.
+Each proposal comes from a new in-memory study, which contains the earlier trials in order of their numbers and has its
+own seed. A proposal therefore does not depend on interruptions or on the order in which parallel trials end.
 """
 
 from collections.abc import Mapping, Sequence

@@ -41,7 +41,7 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What can be proposed for the modalities of a data set.
+    """Objectives and settings that a search may propose.
 
     Attributes:
         objectives: names of objectives and closed forms.

@@ -2,14 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from unialign.data import EmbeddingStore
+from unialign.embedding import encoder_threads
 from unialign.errors import DataError, NonFiniteError
 from unialign.evaluation import validation_metrics
 from unialign.space import Space
@@ -41,7 +39,7 @@ class TrialJob:
         store, began = EmbeddingStore.open(self.store), time.perf_counter()
         if len(store.rows("test")):
             raise DataError(f"the data of trials in {self.store} has test rows; delete the folder to write it again")
-        with _threads(self.threads), warnings.catch_warnings():
+        with encoder_threads(self.threads), warnings.catch_warnings():
             # The health of settings that are not chosen does not matter.
             warnings.simplefilter("ignore", HealthWarning)
             trial = run_trial(store, self.trial, self.goal, self.limits, device=self.device)
@@ -82,13 +80,3 @@ def run_trial(store: EmbeddingStore, trial: Trial, goal: Goal, limits: Limits, *
     except NonFiniteError as error:
         return replace(trial, state="failed", early=early, message=str(error))
     return replace(trial, metrics=metrics, early=early)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

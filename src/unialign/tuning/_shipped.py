@@ -39,7 +39,7 @@ def shipped_settings(store: EmbeddingStore, space: SearchSpace, *, with_default:
     """Return the shipped settings that fit the data, the default first.
 
     The default is the first entry of the recipe of a named data set, otherwise the default of `fit`. Settings with an
-    objective that is not searched are left out, but for the default, if `with_default` is True.
+    objective that is not searched are skipped, except for the default if `with_default` is True.
     """
     found: list[Shipped] = []
     for number, (name, train) in enumerate(_candidates(store, space)):
