@@ -1,4 +1,4 @@
-"""Generate shell completion scripts, which do not run Python."""
+"""Generate shell completion scripts that do not run Python."""
 
 import argparse
 import shlex

@@ -32,7 +32,7 @@ def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
     """Prepare the results folder; earlier images are kept until the new images are complete."""
     found = open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
-        for staging in out.glob(f"{_STAGING}*"):  # a killed call may leave this folder
+        for staging in out.glob(f"{_STAGING}*"):  # an earlier call that was killed may have left this folder
             shutil.rmtree(staging, ignore_errors=True)
         if found is None:
             # Record the kind of the folder in case this call is killed.

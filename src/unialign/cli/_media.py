@@ -42,6 +42,6 @@ def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> d
 
 
 def chosen_encoder(encoders: Mapping[str, str], modality: str) -> str | None:
-    """Return the encoder that is given for a modality by name or by a pattern, or None."""
+    """Return the encoder specified for a modality by name or pattern, or None."""
     matching = (encoder for key, encoder in encoders.items() if fnmatchcase(modality, key))
     return encoders.get(modality) or next(matching, None)

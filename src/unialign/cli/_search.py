@@ -145,5 +145,5 @@ def _csv(found: Found) -> str:
 
 
 def _safe(value: object) -> object:
-    """Quote texts that a spreadsheet would read as a formula."""
+    """Quote texts that a spreadsheet would interpret as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
