@@ -1,4 +1,4 @@
-"""Write a store whose columns are computed from those of another store."""
+"""Write a store whose columns are computed from the columns of another store."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -28,7 +28,7 @@ class Mixture:
     """Several sources of items, such as photos with captions and sounds with captions, on which `unialign.fit` trains
     one space.
 
-    The items are those of all sources, one source after another. Sources are sampled in proportion to their weights:
+    The items of all sources are concatenated. Sources are sampled in proportion to their weights:
     after any number of batches, the number of batches (`alternate`) or rows (`blend`) of a source differs from the
     exact proportion by less than one. The batches depend only on the seed of the run and the step. Evaluation, early
     stopping, closed forms and the statistics of the features use all items of their split, without weights.

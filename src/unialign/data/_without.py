@@ -1,6 +1,6 @@
 """Copy a store without some of its items.
 
-Shapes: `N` items, `K` items that are kept.
+Shapes: `N` items, `K` remaining items.
 """
 
 import json

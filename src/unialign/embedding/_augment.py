@@ -12,7 +12,7 @@ from unialign.media import Audio, Decoding, Kind, Media
 
 __all__ = ["augmented", "augmented_decoding"]
 
-# Minimum fraction of the area of an image that is kept.
+# Minimum fraction of the image area that a random crop retains.
 _SMALLEST_CROP = 0.8
 _MOST_DECIBELS = 6.0
 # Maximum shift of a sound as a fraction of its duration; zeros fill the gap.

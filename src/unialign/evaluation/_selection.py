@@ -27,7 +27,7 @@ def selection_metrics(
     labels: Tensor | None = None,
     names: Collection[str] = SELECTION_METRICS,
 ) -> dict[str, float]:
-    """Return the selection metrics of embeddings, without those that are undefined for these items."""
+    """Return the selection metrics of embeddings; omit metrics that are undefined for these items."""
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B

@@ -18,7 +18,7 @@ class Gone(Exception):
 
 
 class Lane:
-    """Limit the number of requests that compute, and of those that wait.
+    """Limit the number of computing requests and the number of waiting requests.
 
     `enter` is called before the body is read and fails at once when the lane is full; `start` waits for a slot. All
     methods must be called in the event loop.

@@ -83,7 +83,7 @@ def routes(service: Service) -> APIRouter:
 
 def _answers(service: Service, body: CompareRequest, parts: list[PartBody]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    # Ranks beyond the displayed ones show how far an item moved.
+    # Compute ranks beyond those displayed, to show how far an item moved.
     depth = min(service.settings.depth, max(100, 10 * body.k))
     for side, name in (("a", body.a), ("b", body.b)):
         index = service.index(name)[1]

@@ -16,7 +16,7 @@ __all__ = ["Cancelled", "Job", "Jobs", "Progress"]
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _LOG = logging.getLogger("unialign.serve")
-# Number of finished jobs that are kept.
+# Maximum number of finished jobs that are retained.
 _MOST_KEPT = 64
 
 

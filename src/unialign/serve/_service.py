@@ -79,7 +79,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.heavy, function, *arguments)
 
     async def read(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        """Run a short read in a thread of its own, so that it does not wait for computations."""
+        """Run a short read in a separate thread, so that it does not wait for computations."""
         return await asyncio.get_running_loop().run_in_executor(self.light, function, *arguments)
 
     def close(self) -> None:
