@@ -44,18 +44,18 @@ PARTED = {
 # The total number of trainings, and the duration in minutes on two cores.
 COSTS = {
     "ablation": (282, 9),
-    "anchor": (65, 3),
-    "conflict": (235, 7),
-    "continued": (75, 2),
-    "divergence": (90, 5),
+    "anchor": (80, 4),
+    "conflict": (250, 8),
+    "continued": (90, 3),
+    "divergence": (120, 6),
     "frozen_anchor": (30, 12),
     "generation": (85, 50),
     "missing": (272, 5),
-    "partition_mix": (110, 4),
+    "partition_mix": (125, 5),
     "recipe": (92, 6),
     "search": (30, 20),
-    "temperature": (140, 3),
-    "weights": (175, 4),
+    "temperature": (155, 4),
+    "weights": (190, 5),
 }
 
 

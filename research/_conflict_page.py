@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
+from research._closed_forms import closed_form_section
 from research._estimates import Interval, seed_interval
 from research._figures import format_interval, minus, seed_series, trials_table
 from research._read import Results, completed, evaluations, label, run_metric
 from research.pages import Dot, Mark, Panel, Point, Section, Series, Table, dots, figure, lines, scatter
 from unialign.losses import display_name
 
-__all__ = ["answer", "page"]
+__all__ = ["COMPARED", "MOST", "OBJECTIVES", "OUTCOMES", "answer", "page"]
 
+# The arms that are compared with the closed forms.
+COMPARED = ("trajectory-unialign", "trajectory-infonce")
 MOST = {"digits": 6, "emoji": 8}
 OBJECTIVES = ("unialign", "infonce")
 OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
@@ -23,6 +26,7 @@ def page(results: Results) -> list[Section]:
         Section("assumptions", "Assumptions of the propositions", _assumption_parts(results)),
         Section("trajectories", "Conflict over training", _trajectory_parts(results)),
         Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
+        *closed_form_section(results, COMPARED),
         Section("tuning", "Tuned settings", [trials_table(results)]),
     ]
 

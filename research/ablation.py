@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from research._closed_forms import closed_form_arms, is_closed_form
 from research._figures import dot_panel, metric_table, tally_table, trials_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import PRIMARY, Results, completed, label, run_metric, seed_count
 from research._settings import OBJECTIVE_TRIALS, base, registered
 from research.pages import Mark, Section, figure, scatter
-from unialign.config import CLOSED_FORMS, closed_form_config
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -55,8 +55,8 @@ def plan(options: Options) -> Plan:
         )
         for name in registered()
     ]
-    arms += _closed_forms("terms", "terms", TERM_MODALITIES)
-    arms += _closed_forms("objectives", "objective", OBJECTIVE_MODALITIES)
+    arms += closed_form_arms("emoji", TERM_MODALITIES, prefix="terms", factors={"part": "terms"})
+    arms += closed_form_arms("emoji", OBJECTIVE_MODALITIES, prefix="objective", factors={"part": "objectives"})
     others = tuple(arm.key for arm in arms if arm.factors["part"] == "terms" and arm.key != CORE)
     baselines = tuple(arm.key for arm in arms if arm.factors["part"] == "objectives" and arm.key != OURS)
     return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("objectives", OURS, baselines)))
@@ -77,20 +77,6 @@ def _subset(kept: str, epochs: int) -> Arm:
         factors={"part": "terms", "terms": kept},
         trials=tuple(_trial(kept, *values) for values in _points(kept)),
     )
-
-
-def _closed_forms(part: str, prefix: str, modalities: tuple[str, ...]) -> list[Arm]:
-    return [
-        Arm(
-            key=f"{prefix}-{name}",
-            label=form.label,
-            data="emoji",
-            train=closed_form_config(name, {"modalities": modalities}),
-            factors={"part": part, "closed_form": name},
-            note="not trained; settings chosen on the validation split",
-        )
-        for name, form in CLOSED_FORMS.items()
-    ]
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
@@ -128,7 +114,7 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
     def kind(arm: str) -> int:
         if arm == "terms-paper":
             return 3
-        if "closed_form" in factors[arm]:
+        if is_closed_form(results, arm):
             return 4
         kept = factors[arm]["terms"]
         return 0 if "U" in kept and "A" in kept else 1 if "A" in kept else 2
@@ -168,7 +154,7 @@ def _baselines(results: Results, arms: list[str]) -> list[Any]:
     shown, closed = [m for m in PRIMARY if m in results["metrics"]], _closed_form_mark(results)
 
     def kind(arm: str) -> int:
-        return 0 if arm == OURS else 4 if "closed_form" in results["study"]["factors"][arm] else 6
+        return 0 if arm == OURS else 4 if is_closed_form(results, arm) else 6
 
     panels = [dot_panel(results, arms, m, number=kind, reference=OURS) for m in shown]
     gap = "modality_gap_debiased"

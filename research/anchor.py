@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section, is_closed_form
 from research._estimates import seed_interval
 from research._figures import UNTUNED, format_seeds, metric_table, verdict_table
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
@@ -42,7 +43,9 @@ def plan(options: Options) -> Plan:
     families += [
         Family(f"same-{anchor}", _key("unialign", anchor), (_key("infonce", anchor),)) for anchor in TARGETS["infonce"]
     ]
-    return Plan(arms=arms, families=tuple(families))
+    families += [closed_form_family(_key(objective, "all")) for objective in OBJECTIVES]
+    closed = closed_form_arms("emoji", MODALITIES, factors={"objective": None, "anchor": None})
+    return Plan(arms=(*arms, *closed), families=tuple(families))
 
 
 def _key(objective: str, anchor: str) -> str:
@@ -53,7 +56,11 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    return {arm: _by_direction(results, arm) for arm in completed(results)}
+    return {arm: _by_direction(results, arm) for arm in _trained(results)}
+
+
+def _trained(results: Results) -> list[str]:
+    return [arm for arm in completed(results) if not is_closed_form(results, arm)]
 
 
 def _by_direction(results: Results, arm: str) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def _last(results: Results, arm: str, name: str) -> Sequence[float | None]:
 
 
 def page(results: Results) -> list[Section]:
-    arms = completed(results)
+    arms = _trained(results)
     sections = [
         Section("retrieval", "R@1 with the anchor, without it, and in the worst direction", _retrieval(results, arms)),
         Section("modalities", "R@1 by modality", _modalities(results)),
@@ -105,7 +112,7 @@ def page(results: Results) -> list[Section]:
             "same", "UniAlign against InfoNCE with the same anchor", [Table(["anchor", *same[0].head[1:]], rows, note)]
         )
     )
-    return sections
+    return [*sections, *closed_form_section(results, [_key(objective, "all") for objective in OBJECTIVES])]
 
 
 def _same(results: Results, anchor: str) -> Table:

@@ -4,7 +4,8 @@ import random
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from research._conflict_page import MOST, OBJECTIVES, OUTCOMES, answer, page
+from research._closed_forms import closed_form_arms, closed_form_family
+from research._conflict_page import COMPARED, MOST, OBJECTIVES, OUTCOMES, answer, page
 from research._estimates import rank_correlation
 from research._plan import Arm, EvalHook, Options, Plan, Study
 from research._read import Results, completed, runs_of
@@ -49,7 +50,15 @@ def plan(options: Options) -> Plan:
         )
         for name in registered()
     ]
-    return Plan(arms=tuple(arms))
+    anchor = ANCHORS["emoji"]
+    arms += closed_form_arms(
+        "emoji",
+        TRAJECTORY,
+        factors={"part": "closed", "M": 3, "data": "emoji"},
+        anchor=anchor,
+        eval_hook=EvalHook("conflict", {"anchor": anchor}, points=1),
+    )
+    return Plan(arms=tuple(arms), families=tuple(closed_form_family(first) for first in COMPARED))
 
 
 def order(data: str, seed: int) -> tuple[str, ...]:

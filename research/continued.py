@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section, is_closed_form
 from research._figures import UNTUNED, dot_panel, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, Results, completed, seed_count
@@ -54,7 +55,14 @@ def plan(options: Options) -> Plan:
         for loss, (objective, title, settings) in LOSSES.items()
     ]
     families = [Family(rate, _key("infonce", rate), _baselines(rate)) for rate in RATES]
-    return Plan(arms=(parent, *continued), families=tuple(families))
+    families += [closed_form_family(first) for first in _compared()]
+    closed = closed_form_arms("emoji", MODALITIES, factors={"loss": None, "rate": None}, anchor="text")
+    return Plan(arms=(parent, *continued, *closed), families=tuple(families))
+
+
+def _compared() -> list[str]:
+    """Return the arms that are compared with the closed forms."""
+    return [PARENT, _key("infonce", "larger"), _key("balanced", "larger")]
 
 
 def _key(loss: str, rate: str) -> str:
@@ -67,7 +75,7 @@ def _baselines(rate: str) -> tuple[str, ...]:
 
 def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
-    arms = completed(results)
+    arms = [arm for arm in completed(results) if not is_closed_form(results, arm)]
     order = [PARENT, *RATES]
     marks = [
         Mark("parent", 0),
@@ -109,7 +117,7 @@ def page(results: Results) -> list[Section]:
         parts = [metric_table(results, own, GEOMETRY, family=rate), verdict_table(results, rate)]
         title = f"At {fraction:g} of the parent's learning rate, against continued InfoNCE"
         sections.append(Section(f"verdicts-{rate}", title, parts))
-    return sections
+    return [*sections, *closed_form_section(results, _compared())]
 
 
 def _epochs(results: Results) -> int:

@@ -1,11 +1,13 @@
 """Measure the Hölder divergence during training, and its rank correlation with retrieval and gap."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section, is_closed_form
 from research._estimates import Interval, rank_correlation, seed_interval
 from research._figures import format_interval, minus, seed_series, trials_table
 from research._plan import Arm, EvalHook, Options, Plan, Study
@@ -31,8 +33,10 @@ _ROUNDING = 1e-6
 
 def plan(options: Options) -> Plan:
     epochs = options.epochs or EPOCHS
-    return Plan(
-        arms=tuple(
+    arms: list[Arm] = []
+    for data, modalities in MODALITIES.items():
+        hook = EvalHook("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS)
+        arms += [
             Arm(
                 key=f"{data}-{key}",
                 label=f"{title}, {data}",
@@ -42,14 +46,25 @@ def plan(options: Options) -> Plan:
                 anchor=ANCHORS[data],
                 # Use the trials of InfoNCE, since tuning the divergence weight for R@1 would remove the term.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
-                eval_hook=EvalHook(
-                    "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
-                ),
+                eval_hook=hook,
             )
-            for data, modalities in MODALITIES.items()
             for key, objective, title, extra in _trained()
+        ]
+        arms += closed_form_arms(
+            data,
+            modalities,
+            prefix=f"closed-{data}",
+            factors={"data": data},
+            anchor=ANCHORS[data],
+            eval_hook=dataclasses.replace(hook, points=1),
         )
-    )
+    families = (closed_form_family(first, prefix=f"closed-{data}") for data, first in _compared())
+    return Plan(arms=tuple(arms), families=tuple(families))
+
+
+def _compared() -> list[tuple[str, str]]:
+    """Return the arms that are compared with the closed forms, with their data sets."""
+    return [(data, f"{data}-{objective}") for data in MODALITIES for objective in ("unialign", "infonce")]
 
 
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -67,7 +82,7 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    arms = completed(results)
+    arms = [arm for arm in completed(results) if not is_closed_form(results, arm)]
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
         "bound": [_bound(results, data, _written(b)) for data in MODALITIES for b in BANDWIDTHS],
@@ -131,6 +146,16 @@ def page(results: Results) -> list[Section]:
         Section("bandwidths", "Values by bandwidth", _bandwidth_parts(results)),
         Section("bound", "Upper bound and measured value", _bound_parts(results)),
         Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
+        *(
+            section
+            for data in MODALITIES
+            for section in closed_form_section(
+                results,
+                [first for own, first in _compared() if own == data],
+                prefix=f"closed-{data}",
+                title=f"Against the closed forms on {data}",
+            )
+        ),
         Section("tuning", "Tuned settings", [trials_table(results)]),
     ]
 
@@ -153,7 +178,8 @@ def _written(bandwidth: float | str) -> str:
 
 def _arms(results: Results, data: str) -> list[str]:
     factors = results["study"]["factors"]
-    return [arm for arm in completed(results) if factors[arm]["data"] == data]
+    arms = (arm for arm in completed(results) if not is_closed_form(results, arm))
+    return [arm for arm in arms if factors[arm]["data"] == data]
 
 
 def _marks(results: Results, data: str) -> dict[str, Mark]:

@@ -1,5 +1,6 @@
 """Interpolate between InfoNCE and UniAlign."""
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section
 from research._figures import UNTUNED, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric, scale_of, seed_count
@@ -50,7 +51,15 @@ def plan(options: Options) -> Plan:
         for anchor, title in ANCHORS.items()
     ]
     families = [Family(_family(anchor, weight), *_sides(anchor, weight)) for anchor in ANCHORS for weight in WEIGHTS]
-    return Plan(arms=(*mixed, *baselines), families=tuple(families))
+    families += [closed_form_family(first) for first in _compared()]
+    none = {"anchor": None, "weight": None, "beta": None}
+    closed = closed_form_arms("emoji", MODALITIES, factors=none, anchor="text")
+    return Plan(arms=(*mixed, *baselines, *closed), families=tuple(families))
+
+
+def _compared() -> list[str]:
+    """Return the arms that are compared with the closed forms."""
+    return [_key("all", 1.0, beta) for beta in (BETAS[0], BETAS[-1])]
 
 
 def _key(anchor: str, weight: float, beta: float) -> str:
@@ -97,7 +106,7 @@ def page(results: Results) -> list[Section]:
         own = completed(results, arms[mark].values())
         parts = [metric_table(results, own, family=family), verdict_table(results, family)]
         sections.append(Section(f"verdicts-{anchor}-{round(100 * weight)}", f"Against beta 0: {mark.label}", parts))
-    return sections
+    return [*sections, *closed_form_section(results, _compared())]
 
 
 def _identity(results: Results) -> Table:

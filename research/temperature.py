@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section
 from research._figures import UNTUNED, metric_lines, metric_table, range_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, PRIMARY, Results, seed_count
@@ -22,6 +23,9 @@ LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
     "infonce": ("infonce", "InfoNCE", {}, 0.0),
     "gram": ("gram", "GRAM after InfoNCE", {"temperature_mode": "fixed"}, 0.75),
 }
+
+# These lines, at the default temperature, are compared with the closed forms.
+CLOSED_FORM_LINES = ("unialign", "infonce")
 
 
 def plan(options: Options) -> Plan:
@@ -43,6 +47,8 @@ def plan(options: Options) -> Plan:
     families = [
         Family(line, _key(line, DEFAULT), tuple(_key(line, t) for t in TEMPERATURES if t != DEFAULT)) for line in LINES
     ]
+    arms += closed_form_arms("emoji", MODALITIES, factors={"line": None, "temperature": None}, anchor="text")
+    families += [closed_form_family(_key(line, DEFAULT)) for line in CLOSED_FORM_LINES]
     return Plan(arms=tuple(arms), families=tuple(families))
 
 
@@ -87,7 +93,7 @@ def page(results: Results) -> list[Section]:
         keys = [_key(line, t) for t in TEMPERATURES]
         parts = [metric_table(results, keys, family=line), verdict_table(results, line)]
         sections.append(Section(f"table-{line}", f"{mark.label}: against temperature {DEFAULT:g}", parts))
-    return sections
+    return [*sections, *closed_form_section(results, [_key(line, DEFAULT) for line in CLOSED_FORM_LINES])]
 
 
 STUDY = Study(

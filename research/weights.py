@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from research._closed_forms import closed_form_arms, closed_form_family, closed_form_section
 from research._figures import UNTUNED, best_arm, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import (
@@ -41,7 +42,8 @@ def plan(options: Options) -> Plan:
         Family(part, CORE, tuple(key for key, arm in arms.items() if key != CORE and arm.factors["part"] == part))
         for part in _grids()
     )
-    return Plan(arms=tuple(arms.values()), families=families)
+    closed = closed_form_arms("emoji", MODALITIES, factors={"part": "closed"}, anchor="text")
+    return Plan(arms=(*arms.values(), *closed), families=(*families, closed_form_family(CORE)))
 
 
 def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence[float]]]]:
@@ -85,6 +87,7 @@ def page(results: Results) -> list[Section]:
     return [
         Section("core", "Alignment and uniformity", [ratio, *core]),
         Section("tuple", "Centroid uniformity and volume", _parts(results, "tuple")),
+        *closed_form_section(results, [CORE]),
     ]
 
 
