@@ -82,7 +82,7 @@ def _unialign(
 ENTRIES: Mapping[str, Entry] = {
     "infonce": Entry("InfoNCE", "infonce", {}, {"temperature": _TAU}, {"temperature": 0.07}),
     "unialign": _unialign("UniAlign, paper form", "balanced", weight=1.0),
-    "small_batch": _unialign("UniAlign, small_batch (DCL)", "small_batch", weight=1.0),
+    "small_batch": _unialign("UniAlign, small_batch", "small_batch", weight=1.0),
     "retrieval": _unialign("UniAlign, retrieval", "retrieval", weight=0.7, s=5.0),
     # These two presets differ only in the scale, so their ranges are disjoint.
     "joint_queries": _unialign("UniAlign, joint_queries", "joint_queries", weight=0.7, s=5.0, scales=(2.0, 7.0)),

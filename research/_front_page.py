@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from research._front_default import default_section
 from research._front_measures import METRICS
 from research._front_page_tests import keep_section, mechanism_section, regimes_section, test_section
 from research._front_plan import CLOSED, PARTS
@@ -25,6 +26,7 @@ def page(results: Results) -> list[Section]:
     return [
         Section("status", "What has been run", _status(results)),
         Section("fronts", "Fronts and hypervolumes", _fronts(results)),
+        Section("default", "Default objective", default_section(results)),
         Section("test", "Test", test_section(results)),
         Section("mechanism", "What goes with joint retrieval", mechanism_section(results)),
         Section("regimes", "Regimes", regimes_section(results)),

@@ -6,12 +6,11 @@ from typing import Any
 from research._figures import minus
 from research._front_measures import MECHANISM, METRICS
 from research._front_plan import CLOSED
-from research._front_text import DASH, LABELS, NOT_RUN, Results, cell, cells_of, label_of, number, title_of
+from research._front_text import DASH, LABELS, NOT_RUN, Results, cell, cells_of, label_of, number, title_of, verdict
 from research.pages import Table
 
 __all__ = ["keep_section", "mechanism_section", "regimes_section", "test_section"]
 
-_SIGNS = {"win": " ▲", "tie": " ≈", "lose": " ▼"}
 _VARIANTS = {
     "last": "last weights",
     "early": "early stopping",
@@ -44,7 +43,7 @@ def test_section(results: Results) -> list[Any]:
         parts.append(Table(["objective", *(LABELS[m] for m in metrics)], means))
         for baseline in ("infonce", CLOSED):
             rows = [
-                [label_of(results, name), *(_verdict(by.get((name, m, baseline))) for m in metrics)]
+                [label_of(results, name), *(verdict(by.get((name, m, baseline))) for m in metrics)]
                 for name in objectives
                 if any((name, m, baseline) in by for m in metrics)
             ]
@@ -52,10 +51,6 @@ def test_section(results: Results) -> list[Any]:
                 head = f"minus {label_of(results, baseline)}"
                 parts.append(Table([head, *(LABELS[m] for m in metrics)], rows))
     return parts
-
-
-def _verdict(test: Mapping[str, Any] | None) -> str:
-    return DASH if test is None else cell(test, signed=True) + _SIGNS[test["verdict"]]
 
 
 def mechanism_section(results: Results) -> list[Any]:
@@ -148,7 +143,7 @@ def keep_section(results: Results) -> list[Any]:
         rows = []
         for one in own:
             by = {test["metric"]: test for test in one["differences"]}
-            rows.append([_way(results, one), *(_verdict(by.get(m)) for m in METRICS)])
+            rows.append([_way(results, one), *(verdict(by.get(m)) for m in METRICS)])
         start = own[0]["start"]
         values = ", ".join(f"{LABELS[m].removesuffix(', %')} {100 * start[m]:.1f}" for m in METRICS if m in start)
         parts.append(f"{title_of(results, data)}; kernel GCCA has {values} %:")

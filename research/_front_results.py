@@ -22,6 +22,7 @@ from research._front_comparisons import (
     test_rows,
 )
 from research._front_data import DATA
+from research._front_default import choose_default
 from research._front_measures import (
     METRICS,
     difference,
@@ -102,6 +103,7 @@ def make_results(plan: FrontPlan) -> dict[str, Any]:
             "tests_in_family": len(corrected),
             "tuning": [found for cell in cells if (found := _tuning(plan, *cell))],
             "hypervolume": [found for cell in cells for found in _hypervolumes(plan, *cell)],
+            "default": choose_default(plan),
             "test": tests,
             "mechanism": mechanism_rows(plan, cells),
             "geometry": [one for cell in cells for one in geometry_rows(plan, *cell)],

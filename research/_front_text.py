@@ -5,12 +5,13 @@ from typing import Any
 
 from research._figures import minus
 
-__all__ = ["DASH", "LABELS", "NOT_RUN", "Results", "cell", "cells_of", "label_of", "number", "title_of"]
+__all__ = ["DASH", "LABELS", "NOT_RUN", "Results", "cell", "cells_of", "label_of", "number", "title_of", "verdict"]
 
 Results = Mapping[str, Any]
 LABELS = {"recall@1": "R@1, %", "joint_recall@1": "joint R@1, %", "label_map": "label mAP, %"}
 NOT_RUN = "Not run yet."
 DASH = "–"
+_SIGNS = {"win": " ▲", "tie": " ≈", "lose": " ▼"}
 
 
 def cell(found: Mapping[str, Any] | None, *, scale: float = 100, decimals: int = 1, signed: bool = False) -> str:
@@ -40,3 +41,8 @@ def label_of(results: Results, objective: str) -> str:
 
 def number(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:.1f}"
+
+
+def verdict(test: Mapping[str, Any] | None) -> str:
+    """Return a difference with its interval and the sign of its verdict."""
+    return DASH if test is None else cell(test, signed=True) + _SIGNS[test["verdict"]]

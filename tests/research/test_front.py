@@ -16,7 +16,15 @@ from research.__main__ import main
 from research._front_data import DATA, development_store, missing_data, open_data
 from research._front_jobs import SHARES, VARIANTS, FrontJob, work
 from research._front_loop import interpolated, mean_weights, train_heads
-from research._front_measures import difference, hypervolume, log_score, measure_mechanism, non_dominated, with_interval
+from research._front_measures import (
+    METRICS,
+    difference,
+    hypervolume,
+    log_score,
+    measure_mechanism,
+    non_dominated,
+    with_interval,
+)
 from research._front_objectives import ENTRIES, RECIPES, missing_options, trial_settings
 from research._front_plan import FrontOptions, FrontPlan
 from research._front_regimes import regimes_of
@@ -263,6 +271,7 @@ def test_a_smoke_run_reaches_its_page(
     assert study["tests_in_family"] == len(paired)
     assert all(test["p"] <= test["p_holm"] <= 1 for test in paired)
     assert {one["regime"] for one in study["regimes"]} == {"mispaired", "continued"}
+    _check_default(study, FrontPlan(options(folder), tmp_path))
     text = (tmp_path / "page.md").read_text()
     assert text.count("Not run yet.") == 1, "the part `keep`"
     for section in load_page("front")(results):
@@ -274,6 +283,23 @@ def test_a_smoke_run_reaches_its_page(
 
 
 @pytest.mark.slow
+def _check_default(study: dict[str, Any], plan: FrontPlan) -> None:
+    """The default has the highest development score; test rows have no influence."""
+    gains = {}
+    for entry in ("infonce", "unialign", "small_batch"):
+        logs = []
+        for k in (0, 1):
+            trained, start = plan.tuning_job(NAME, "kernel", entry, 0, k), plan.closed_job(NAME, k)
+            assert trained is not None
+            assert start is not None
+            own, base = (plan.record(job).metrics for job in (trained, start))  # type: ignore[union-attr]
+            logs += [math.log(max(own[m], 1e-4) / max(base[m], 1e-4)) for m in METRICS if m in own]
+        gains[entry] = sum(logs) / len(logs)
+    found = study["default"]
+    assert found["chosen"] == max(gains, key=lambda entry: gains[entry])
+    assert found["means"] == pytest.approx(gains, rel=1e-5)
+
+
 def test_training_that_keeps_its_start_is_compared_with_it(folder: str, tmp_path: Path) -> None:
     plan = FrontPlan(options(folder), tmp_path)
     for part in ("start", "keep"):
