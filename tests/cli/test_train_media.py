@@ -121,7 +121,7 @@ def test_settings_that_cannot_work_are_found_before_encoding(here: Path, capsys:
     assert main([*WORDS, *ENCODERS, *SETTINGS]) == 0
     capsys.readouterr()
     assert main(["train", "run/store", "--encode", "image=builtin:color", "--out", "other"]) == 2
-    assert "is a store, whose features are computed already" in capsys.readouterr().err
+    assert "is a store, which already contains features" in capsys.readouterr().err
     assert main(["train", "run/store", "--epochs", "1", "--dim", "4", "--out", "other"]) == 0
     capsys.readouterr()
     assert main([*WORDS, "--out", "other"]) == 2

@@ -96,10 +96,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help=f"objectives to compare: {', '.join(registry.names('objectives'))}, and closed forms, which are not "
-        f"trained: {', '.join(CLOSED_FORMS)} (default: {' '.join(_OBJECTIVES)}); "
-        "those that must start from a contrastive model train InfoNCE for the first half of the steps, as their "
-        "authors do",
+        help=f"objectives to compare: {', '.join(registry.names('objectives'))}; or closed forms, which are not "
+        f"trained: {', '.join(CLOSED_FORMS)} (default: {' '.join(_OBJECTIVES)}). Objectives that need a contrastively "
+        "trained start use InfoNCE for the first half of the steps, as published",
     )
     add_settings(parser, CompareConfig, only=_SETTINGS, title="comparison")
     add_training_settings(

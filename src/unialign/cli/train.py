@@ -109,8 +109,8 @@ def _check_media(options: argparse.Namespace) -> None:
     for source in options.data:
         if (Path(source) / "store.json").is_file():
             raise ConfigError(
-                f"{source} is a store, whose features are computed already; omit --rule, --encode and --tune, or "
-                "pass the media"
+                f"{source} is a store, which already contains features; omit --rule, --encode and --tune, or pass the "
+                "media"
             )
 
 

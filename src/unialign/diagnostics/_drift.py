@@ -36,7 +36,7 @@ from unialign.readers import Modality
 _PROBES = 256
 # Maximum number of changed rows in the text.
 _LISTED = 5
-# A vector was moved if its error at the best other row is below this fraction of its error at the same position.
+# A vector counts as moved if its error at the best other row is below this fraction of its error at its own row.
 _MOVED_FRACTION = 0.1
 # Vectors are near other rows by chance, rather than moved, if the median error at these rows exceeds this fraction of
 # the median error between these rows and their nearest distinct rows. With 2 columns, almost all rows are near other

@@ -226,7 +226,8 @@ def _check_options(media: object, dtype: object) -> None:
 def _check_encoder(encoder: Any, what: str) -> Encoder:
     from unialign.encoders._built import BuiltEncoder  # imports torch
 
-    # In Python 3.11, a check against a protocol computes the witness.
+    # Check the class first: in Python 3.11, `isinstance` with a protocol reads all attributes, and one of them embeds
+    # example inputs.
     if not isinstance(encoder, BuiltEncoder) and not isinstance(encoder, Encoder):
         raise ConfigError(
             f"{what} must be a name or have the attributes of unialign.encoders.Encoder, got {encoder!r}; for a "

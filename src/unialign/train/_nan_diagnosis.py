@@ -104,7 +104,8 @@ def _largest_gradient(
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:
             continue
-        # A row adds the product of its embedding's gradient and its features to the gradient of the first layer.
+        # The contribution of a row to the gradient of the first layer is bounded by the norm of the gradient of its
+        # embedding times the norm of its features.
         size_B = g_BD.double().norm(dim=1) * features[name].double().norm(dim=1)
         row = int(size_B.argmax())
         if float(size_B[row]) > largest:
