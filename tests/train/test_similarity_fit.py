@@ -40,6 +40,21 @@ def test_batches_have_standardized_features(monkeypatch: pytest.MonkeyPatch) -> 
                 assert (expected[name] - x).abs().amax(1).nan_to_num(torch.inf).min() < 1e-4
 
 
+@pytest.mark.parametrize("changes", [{}, {"matryoshka_dims": (4,)}], ids=["plain", "Matryoshka"])
+def test_only_modalities_with_a_scale_have_features(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    seen, take = [], _similarity_features.SimilarityFeatures.take
+
+    def record(self: _similarity_features.SimilarityFeatures, positions_B: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(take(self, positions_B))
+        return seen[-1]
+
+    monkeypatch.setattr(_similarity_features.SimilarityFeatures, "take", record)
+    options = {"similarity_scale": {"image": 5.0, "audio": 0.0}}
+    run(tiny_store(), tiny_config(objective="infonce", objective_options=options, epochs=1, **changes))
+    assert seen
+    assert all(set(features) == {"image"} for features in seen)
+
+
 def test_features_from_disk_equal_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tiny_store(path=tmp_path / "store")
     kept = digest_of(run(store, tiny_config(**OPTIONS)))

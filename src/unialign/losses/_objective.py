@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from unialign.losses._gather import gather_batch
 from unialign.losses._graph_numbers import register
 from unialign.losses._modality_temperature import ModalityTemperature
 from unialign.losses._modality_terms import Pair, PairTemperatures
-from unialign.losses._similarity import uses_similarity
+from unialign.losses._similarity import uses_similarity, weighted_modalities
 
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
@@ -227,6 +227,10 @@ class Objective(nn.Module, ABC):
     def needs_similarity(self) -> bool:
         """Return whether calls need `similarity`."""
         return uses_similarity(getattr(self, "similarity_scale", 0.0))
+
+    def similarity_modalities(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the modalities whose features calls need as `similarity`."""
+        return weighted_modalities(getattr(self, "similarity_scale", 0.0), names)
 
     def call_temperature(self, batch: Batch) -> Tensor | float:
         """Return the temperature passed to the call of a batch, or the temperature of the objective."""

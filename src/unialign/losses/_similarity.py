@@ -4,7 +4,7 @@ Shapes: `B` items, `n` items of this process, `W` features.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,11 @@ def check_similarity_scale(scale: object) -> None:
 
 def uses_similarity(scale: SimilarityScale) -> bool:
     return any(value > 0 for value in (scale.values() if isinstance(scale, Mapping) else [scale]))
+
+
+def weighted_modalities(scale: SimilarityScale, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the modalities with a positive scale."""
+    return tuple(name for name in names if (scale.get(name, 0.0) if isinstance(scale, Mapping) else scale) > 0)
 
 
 def scaled_rows(batch: Batch, similarity: Mapping[str, Tensor], scale: SimilarityScale) -> dict[str, Tensor]:

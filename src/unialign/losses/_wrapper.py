@@ -1,7 +1,7 @@
 """Base class of objectives that wrap another objective."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,9 @@ class ObjectiveWrapper(Objective):
 
     def needs_similarity(self) -> bool:
         return self.objective.needs_similarity()
+
+    def similarity_modalities(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.objective.similarity_modalities(names)
 
     def draw_number(self) -> int:
         return self.objective.draw_number()

@@ -136,7 +136,8 @@ class SpaceTask(TrainingTask):
         self.objective.to(self.device)
         self.similarity = None
         if self.objective.needs_similarity():
-            self.similarity = SimilarityFeatures(self.store, self.rows, tuple(self.dims), self.device)
+            weighted = self.objective.similarity_modalities(tuple(self.dims))
+            self.similarity = SimilarityFeatures(self.store, self.rows, weighted, self.device)
         self.infonce = None
         if self.infonce_steps:
             self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
