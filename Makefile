@@ -67,7 +67,7 @@ test-triton: .venv/.triton
 	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/ops/test_triton.py
 
 test-integrations: $(INTEGRATIONS)/.ready
-	PYTHONPATH=src:unialign-datasets OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest -m integrations tests
+	PYTHONPATH=src:unialign-datasets OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest -m integrations -n auto --dist loadfile tests
 
 # The checks of a CUDA device against float64, and the GPU rows of the speed page; without one, the list of checks.
 gpu:
