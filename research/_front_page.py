@@ -83,7 +83,7 @@ def _fronts(results: Results) -> list[Any]:
             )
         if own:
             drawn = [Dot(label_of(results, o["objective"]), o["mean"], o["low"], o["high"]) for o in own]
-            panels.append(dots(title_of(results, data, recipe), drawn, write=lambda value: f"{value:.2f}"))
+            panels.append(dots(_panel_title(results, data, recipe), drawn, write=lambda value: f"{value:.2f}"))
     trials = results["study"]["options"]["trials"]
     splits = len(results["study"]["options"]["splits"])
     table = Table(
@@ -95,7 +95,13 @@ def _fronts(results: Results) -> list[Any]:
         "is that of all trials of all objectives, by their means over splits.",
     )
     return [
-        figure("front-hypervolume", "Hypervolume of each objective", "", panels, heading="Hypervolume, development"),
+        figure(
+            "front-hypervolume",
+            "Hypervolume of each objective",
+            _start_note(results),
+            panels,
+            heading="Hypervolume, development",
+        ),
         table,
         *_points(results),
     ]
@@ -111,11 +117,25 @@ def _points(results: Results) -> list[Any]:
             marks[name]: [_point(trial) for trial in about["trials"]] for name, about in one["objectives"].items()
         }
         shown |= set(one["objectives"])
-        title = title_of(results, one["data"], one["recipe"])
+        title = _panel_title(results, one["data"], one["recipe"])
         panels.append(scatter(title, points, x_label="R@1, %", y_label="joint R@1, %"))
     legend = [mark for name, mark in marks.items() if name in shown]
-    note = "Means over the development splits, one point per trial."
+    note = f"Means over the development splits, one point per trial. {_start_note(results)}".rstrip()
     return [figure("front-trials", "Trials of each objective", note, panels, heading="Trials", legend=legend)]
+
+
+def _recipes(results: Results) -> list[str]:
+    return list(dict.fromkeys(one["recipe"] for one in results["study"]["tuning"]))
+
+
+def _panel_title(results: Results, data: str, recipe: str) -> str:
+    """Omit the recipe if all panels have the same, since it would not fit."""
+    return title_of(results, data, recipe if len(_recipes(results)) > 1 else "")
+
+
+def _start_note(results: Results) -> str:
+    recipes = _recipes(results)
+    return f"All trainings start {results['study']['recipes'][recipes[0]]}." if len(recipes) == 1 else ""
 
 
 def _point(trial: Mapping[str, Any]) -> tuple[float, float]:
