@@ -49,7 +49,7 @@ def test_a_study_runs_to_its_page(
     shortened = dataclasses.replace(study, plan=lambda options: one_trial(study.plan(options)))
     monkeypatch.setattr(module, "STUDY", shortened)
     stores = {data: write_store(tmp_path / data, names, name=data, dim=40) for data, names in columns(name).items()}
-    options = Options(study=name, epochs=1, seeds=seeds, resamples=1600 if name == "ablation" else 100, stores=stores)
+    options = Options(study=name, epochs=1, seeds=seeds, resamples=1600 if name == "ablation" else 600, stores=stores)
     write_yaml(tmp_path / "config.yaml", options.to_dict())
     out = tmp_path / "run"
     command = ["--config", str(tmp_path / "config.yaml"), "--workers", "1", "--out", str(out)]
