@@ -39,6 +39,10 @@ def main(folder: str, out: str) -> None:
     SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=loss).train()
     if os.environ.get("RANK", "0") == "0":
         save_file({name: value.detach().clone() for name, value in model.named_parameters()}, out)
+    if torch.distributed.is_initialized():
+        # A process that exits with open connections may abort in a thread of gloo.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
